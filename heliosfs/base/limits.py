@@ -1,0 +1,35 @@
+"""Limits, each with its reason. Units are in the names."""
+
+NAME_BYTES_MAX = 255
+"""Longest name of a directory entry: what Linux filesystems and the kernel's FUSE client allow."""
+
+SYMLINK_BYTES_MAX = 4095
+"""Longest target of a symbolic link: PATH_MAX without its terminating zero."""
+
+LINKS_MAX = 65000
+"""Most names of one file. ext4's limit, so that tools meet nothing new; records could count further."""
+
+FILE_BYTES_MAX = (1 << 63) - 1
+"""Largest size of a file: the largest offset a system call can name."""
+
+XATTR_NAME_BYTES_MAX = 255
+XATTR_VALUE_BYTES_MAX = 65536
+"""The kernel's own limits (XATTR_NAME_MAX, XATTR_SIZE_MAX): it never sends more."""
+
+XATTRS_LIST_BYTES_MAX = 65536
+"""All names of one file's attributes together: listxattr(2) cannot return more (XATTR_LIST_MAX)."""
+
+LAYER_RECORDS_MAX = 50_000
+"""A mutable layer with more records is frozen and sealed, so memory stays bounded: about 10 MB."""
+
+FLUSH_RECORDS_MAX = 20_000
+"""Changed records that start a flush even under load: one database write of some 20 ms at most."""
+
+FLUSH_JOURNAL_BYTES = 64 << 20
+"""Journal bytes since the last flush that start one: they bound the replay at open."""
+
+UNCUT_BYTES_MAX = 512 << 20
+"""Written bytes still in the journal beyond which the cutter works even while requests wait."""
+
+INLINE_BYTES_MAX = 512
+"""Content up to this length lies in its extent record: an object of its own costs about 150 bytes."""
