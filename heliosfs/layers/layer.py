@@ -1,0 +1,161 @@
+"""One layer: the changes of a tree above the state below it.
+
+A layer *is* a state: what one reads through it and the layers below, down to a root. A branch refers to a
+mutable layer, a snapshot to a frozen one.
+
+Invariants:
+  1. Only a layer that is not frozen takes changes, and it is below no other layer.
+  2. The cutter may replace where bytes are (WRITTEN by CHUNK or INLINE) in any layer, never what they are.
+  3. A sealed layer has a root that says the same as its deltas and all that was below; it keeps neither.
+  4. `uncut` holds every inode number of which the layer has WRITTEN extents.
+  5. What was changed since the last flush is in `unflushed` (records), `touched` (inode and extents) or
+     `cleared` (all of an inode): see `persistence`.
+"""
+
+from heliosfs.base.keys import ENTRY, EXTENT, INODE
+from heliosfs.base.records import WRITTEN, Extent
+from heliosfs.layers.delta import FRESH, Change, Delta
+from heliosfs.layers.extents import ExtentMap
+
+
+class Layer:
+    """A state of a tree."""
+
+    __slots__ = (
+        "below", "cleared", "deltas", "frozen", "id", "records", "root", "row_changed", "stored", "touched",
+        "uncut", "unflushed", "unflushed_records",
+    )  # fmt: skip
+
+    def __init__(self, layer_id: int, below: "Layer | None" = None, root: bytes | None = None) -> None:
+        self.id = layer_id
+        self.below = below
+        self.root = root
+        self.frozen = root is not None
+        self.deltas: dict[int, Delta] = {}
+        self.records = 0
+        """How many records were put here: an upper bound of what it holds."""
+        self.uncut: set[int] = set()
+        self.unflushed: list[list[Change]] = []
+        self.unflushed_records = 0
+        self.touched: set[int] = set()
+        self.cleared: set[int] = set()
+        self.stored = False
+        """The database has a row of this layer."""
+        self.row_changed = True
+        """The row in the database does not say what this layer is."""
+
+    def __repr__(self) -> str:
+        state = "sealed" if self.root is not None else "frozen" if self.frozen else "mutable"
+        return f"<Layer {self.id} {state} {len(self.deltas)} inodes>"
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was put here."""
+        return not self.deltas and self.root is None
+
+    def freeze(self) -> None:
+        """Make it immutable. O(1)."""
+        assert not self.frozen
+        self.frozen = True
+        self.row_changed = True
+
+    def seal(self, root: bytes) -> None:
+        """Say the same by a root. Nothing may be uncut."""
+        assert self.frozen and not self.uncut
+        self.root = root
+        self.below = None
+        self.deltas = {}
+        self.unflushed, self.unflushed_records = [], 0
+        self.touched, self.cleared = set(), set()
+        self.row_changed = True
+
+    def delta(self, ino: int) -> Delta:
+        """The delta of an inode, made if absent."""
+        delta = self.deltas.get(ino)
+        if delta is None:
+            delta = self.deltas[ino] = Delta()
+        return delta
+
+    def apply(self, changes: list[Change]) -> None:
+        """Take the records of one operation in."""
+        assert not self.frozen
+        deltas = self.deltas
+        for ino, kind, suffix, value in changes:
+            delta = deltas.get(ino)
+            if delta is None:
+                delta = deltas[ino] = Delta()
+            if kind == INODE:
+                delta.inode = value  # type: ignore[assignment]
+            elif kind == ENTRY:
+                if delta.entries is None:
+                    delta.entries = {}
+                delta.entries[suffix] = value  # type: ignore[index,assignment]
+            elif kind == FRESH:
+                self._clear(ino, delta, value == 0)
+                delta.put(FRESH, suffix, value)
+            else:
+                delta.put(kind, suffix, value)
+                if kind == EXTENT:
+                    self._touch(ino, delta)
+        self.unflushed.append(changes)
+        self.unflushed_records += len(changes)
+        self.records += len(changes)
+
+    def _clear(self, ino: int, delta: Delta, removed: bool) -> None:
+        """Before a delta becomes fresh."""
+        self.uncut.discard(ino)
+        if removed and delta.made and not delta.stored:
+            # Made and removed in this layer and never flushed: nobody needs to be told.
+            del self.deltas[ino]
+            self.touched.discard(ino)
+            self.cleared.discard(ino)
+        else:
+            self.cleared.add(ino)
+
+    def _touch(self, ino: int, delta: Delta) -> None:
+        self.touched.add(ino)
+        if delta.extents is not None and delta.extents.written:
+            self.uncut.add(ino)
+        else:
+            self.uncut.discard(ino)
+
+    def write(self, ino: int, record: bytes, start: int, end: int, position: int) -> None:
+        """Bytes [start, end) of an inode lie in the journal record at `position`; `record` is its inode now."""
+        delta = self.deltas.get(ino)
+        if delta is None:
+            delta = self.deltas[ino] = Delta()
+        delta.inode = record
+        extents = delta.extents
+        if extents is None:
+            extents = delta.extents = ExtentMap()
+        extents.set(start, end, WRITTEN, position, 0)
+        self.touched.add(ino)
+        self.uncut.add(ino)
+        self.records += 1
+        self.unflushed_records += 1
+
+    def replace(self, ino: int, extents: list[Extent]) -> None:
+        """The same bytes elsewhere: the cutter's way to say where they are now. Works on frozen layers."""
+        delta = self.deltas[ino]
+        assert delta.extents is not None
+        for start, end, kind, source, skip in extents:
+            delta.extents.set(start, end, kind, source, skip)
+        self.unflushed_records += len(extents)
+        self._touch(ino, delta)
+
+    def detach(self, ino: int) -> "Layer":
+        """A private layer with what this one says of an inode that is about to be removed.
+
+        It keeps the content of an unlinked file for those who have it open.
+        """
+        private = Layer(0, self.below, None)
+        delta = self.deltas.get(ino)
+        if delta is not None:
+            kept = Delta()
+            kept.fresh = delta.fresh
+            kept.inode, kept.symlink = delta.inode, delta.symlink
+            kept.xattrs, kept.extents = delta.xattrs, delta.extents
+            private.deltas[ino] = kept
+            if ino in self.uncut:
+                private.uncut.add(ino)
+        return private
