@@ -1,0 +1,122 @@
+"""The difference of two trees, at a cost proportional to the difference.
+
+Two streams, one for each tree, are compared head by head. A head is an entry or a whole subtree; two
+subtrees with one digest are skipped together, anything else is opened, the higher one first, until
+entries meet. Where the trees are cut alike this opens only nodes on the way to a change; where a change
+has shifted the cuts, some neighbours more.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from heliosfs.merkle.node import Node
+from heliosfs.merkle.nodes import Nodes
+
+Difference = tuple[bytes, bytes | None, bytes | None]
+"""A key with its value in the one tree and in the other, None where it has none."""
+
+_ENTRY = -1
+"""The level of an entry: below the leaves."""
+
+
+def difference(nodes: Nodes, a: bytes, b: bytes, start: bytes, end: bytes | None) -> Iterator[Difference]:
+    """Keys from `start` up to but without `end` whose values differ, in order."""
+    if a == b:
+        return
+    left, right = _Stream(nodes, a, start, end), _Stream(nodes, b, start, end)
+    while not (left.done or right.done):
+        if left.level > right.level:
+            left.open()
+        elif right.level > left.level:
+            right.open()
+        elif left.level == _ENTRY:
+            if left.key < right.key:
+                yield left.key, left.value, None
+                left.skip()
+            elif right.key < left.key:
+                yield right.key, None, right.value
+                right.skip()
+            else:
+                if left.value != right.value:
+                    yield left.key, left.value, right.value
+                left.skip()
+                right.skip()
+        elif left.value == right.value:
+            left.skip()
+            right.skip()
+        elif left.key <= right.key:
+            left.open()
+        else:
+            right.open()
+    while not left.done:
+        if left.level == _ENTRY:
+            yield left.key, left.value, None
+            left.skip()
+        else:
+            left.open()
+    while not right.done:
+        if right.level == _ENTRY:
+            yield right.key, None, right.value
+            right.skip()
+        else:
+            right.open()
+
+
+class _Stream:
+    """What is left of a tree between two keys: its head, and behind it a stack of opened nodes."""
+
+    __slots__ = (
+        "_end",
+        "_index",
+        "_node",
+        "_nodes",
+        "_stack",
+        "_start",
+        "_stop",
+        "done",
+        "key",
+        "level",
+        "value",
+    )
+
+    def __init__(self, nodes: Nodes, root: bytes, start: bytes, end: bytes | None) -> None:
+        self._nodes = nodes
+        self._start = start
+        self._end = end
+        self._stack: list[tuple[Node, int, int]] = []
+        self.done = not root
+        if root:
+            self._take(nodes.load(root))
+
+    def open(self) -> None:
+        """Put the entries of the subtree at the head in its place."""
+        child = self._nodes.child(self._node, self._index)
+        self._stack.append((self._node, self._index + 1, self._stop))
+        self._take(child)
+
+    def skip(self) -> None:
+        """Leave the head behind."""
+        self._index += 1
+        self._settle()
+
+    def _take(self, node: Node) -> None:
+        keys = node.keys
+        self._node = node
+        self._index = bisect_left(keys, self._start)
+        self._stop = len(keys)
+        if self._end is not None:
+            # Above the leaves the child that holds `end` begins before it.
+            self._stop = min(len(keys), bisect_left(keys, self._end) + (node.level > 0))
+        self.level = node.level - 1
+        self._settle()
+
+    def _settle(self) -> None:
+        """Show the entry at the index as the head, further up when this node is used up."""
+        while self._index >= self._stop:
+            if not self._stack:
+                self.done = True
+                return
+            self._node, self._index, self._stop = self._stack.pop()
+            self.level = self._node.level - 1
+        self.key = self._node.keys[self._index]
+        self.value = self._node.values[self._index]
