@@ -1,0 +1,69 @@
+"""What /proc says about the processes that make requests.
+
+The kernel names a caller by the id of its *thread*. /proc answers for thread ids too. Processes come and go and
+may live in another pid namespace (their id is then 0): everything here answers "unknown" rather than fail.
+"""
+
+import os
+from typing import NamedTuple
+
+
+class Identity(NamedTuple):
+    """The process that a thread belongs to, and that process's parent; 0 when unknown."""
+
+    process: int
+    parent: int
+
+
+UNKNOWN = Identity(0, 0)
+
+
+def command(pid: int) -> bytes:
+    """The command name, at most 15 bytes; empty when unknown."""
+    return _read(pid, "comm").rstrip(b"\n")
+
+
+def arguments(pid: int) -> list[bytes]:
+    """The command line, the program's name first."""
+    line = _read(pid, "cmdline")
+    return line.removesuffix(b"\0").split(b"\0") if line else []
+
+
+def identity(pid: int) -> Identity:
+    """Which process a thread belongs to."""
+    fields = _status(pid)
+    try:
+        return Identity(int(fields[b"Tgid"]), int(fields[b"PPid"]))
+    except (KeyError, ValueError):
+        return UNKNOWN
+
+
+def groups(pid: int) -> set[int]:
+    """The supplementary groups of a process; none when unknown."""
+    return {int(word) for word in _status(pid).get(b"Groups", b"").split()}
+
+
+def working_directory(pid: int) -> bytes:
+    """The working directory's path as the process sees it; empty when unknown. Asks no filesystem."""
+    try:
+        return os.readlink(b"/proc/%d/cwd" % pid)
+    except OSError:
+        return b""
+
+
+def _status(pid: int) -> dict[bytes, bytes]:
+    fields = {}
+    for line in _read(pid, "status").splitlines():
+        name, _, value = line.partition(b":")
+        fields[name] = value.strip()
+    return fields
+
+
+def _read(pid: int, name: str) -> bytes:
+    if pid <= 0:
+        return b""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
