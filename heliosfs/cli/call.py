@@ -1,0 +1,89 @@
+"""Ask the daemon of a mount: one JSON request, one JSON reply, through `.heliosfs/call` of a tree root.
+
+The daemon is found by walking up from the given path: the mount itself says where it is, so there is
+nothing that could go stale, and a process confined to a branch reaches that branch and no other.
+"""
+
+import errno
+import json
+import os
+from typing import Any
+
+from heliosfs.base.errors import HeliosError
+from heliosfs.base.quoting import shown
+from heliosfs.daemon import mounts
+
+CALL = ".heliosfs/call"
+READ_BYTES = 1 << 20
+
+
+class Refused(HeliosError):
+    """The daemon said no; `errno` is what the same operation on a file would have given."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
+def call(path: str, verb: str, **arguments: Any) -> Any:
+    """The result of a verb on the tree that the path lies in. Arguments that are None are left out."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    request = {"verb": verb, "arguments": given}
+    reply = json.loads(exchange(os.path.join(tree_root(path), CALL), json.dumps(request).encode()))
+    if reply["ok"]:
+        return reply["result"]
+    raise Refused(reply["error"], reply.get("errno", errno.EIO))
+
+
+def tree_root(path: str) -> str:
+    """The root of the innermost tree (branch or snapshot) that this path lies in."""
+    directory = os.path.realpath(path)
+    try:
+        device = os.stat(directory).st_dev
+    except FileNotFoundError:
+        raise HeliosError(f"there is no {shown(path)}") from None
+    except OSError as error:
+        raise _unreachable(path, error) from None
+    while True:
+        try:
+            if os.stat(directory).st_dev != device:
+                break
+            if os.path.lexists(os.path.join(directory, CALL)) and _ours(device):
+                return directory
+        except OSError as error:
+            raise _unreachable(path, error) from None
+        if directory == "/":
+            break
+        directory = os.path.dirname(directory)
+    raise HeliosError(
+        f"{shown(path)} is not in a HeliosFS mount; `heliosfs status` lists the mounts, "
+        "`heliosfs mount STORE MOUNTPOINT` makes one"
+    )
+
+
+def exchange(path: str, request: bytes) -> bytes:
+    """Send a request and read the whole reply. The kernel keeps both apart for every open file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, request)
+        pieces = []
+        offset = 0
+        while piece := os.pread(descriptor, READ_BYTES, offset):
+            pieces.append(piece)
+            offset += len(piece)
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
+
+
+def _ours(device: int) -> bool:
+    return any(mount.device == device for mount in mounts.mounts())
+
+
+def _unreachable(path: str, error: OSError) -> HeliosError:
+    if error.errno == errno.ENOTCONN:
+        return HeliosError(
+            f"{shown(path)}: the daemon of this mount is gone; clear the mount away with "
+            f"`heliosfs umount {shown(path)}`, then mount again: nothing that was acknowledged is lost"
+        )
+    return HeliosError(f"{shown(path)}: {error.strerror}")

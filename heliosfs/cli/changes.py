@@ -1,0 +1,33 @@
+"""heliosfs changes: the names of what differs between two states."""
+
+from typing import Any
+
+import click
+
+from heliosfs.base.quoting import shown
+from heliosfs.cli import output
+from heliosfs.cli.call import call
+from heliosfs.cli.options import NAME, mountpoint
+from heliosfs.cli.options import as_json as json_option
+
+
+@click.command()
+@mountpoint
+@click.argument("before", metavar="A", type=NAME)
+@click.argument("after", metavar="[B]", type=NAME, required=False)
+@json_option
+def command(mountpoint: str, before: str, after: str | None, as_json: bool) -> None:
+    """Name what changed from snapshot A to snapshot B, or to the tree as it is now.
+
+    One line a change: A added, D deleted, M modified, R renamed, T attributes alone.
+    """
+    found: list[dict[str, Any]] = call(mountpoint, "changes", a=before, b=after)
+    if as_json:
+        output.say_json(found)
+        return
+    for change in found:
+        output.say(_line(change))
+
+
+def _line(change: dict[str, Any]) -> str:
+    return f"{change['change']} {shown(change['path'])}"

@@ -1,0 +1,64 @@
+"""heliosfs fsck: check a store that is not mounted."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from heliosfs.base.errors import HeliosError
+from heliosfs.base.quoting import shown
+from heliosfs.cli import output
+from heliosfs.cli.options import as_json as json_option
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being checked, how many are done, and of how many (0 when that is not known)."""
+
+
+@click.command()
+@click.argument("store", type=click.Path())
+@json_option
+def command(store: str, as_json: bool) -> None:
+    """Check every invariant and every object of STORE, which must not be mounted.
+
+    Lists what is damaged and which files that hits; exit code 1 when there is anything.
+    """
+    from heliosfs.store.store import Store
+    from heliosfs.volume import fsck
+
+    path = Path(os.path.realpath(store))
+    if not path.is_dir():
+        raise HeliosError(f"there is no store {shown(store)}")
+    with Store.open(path, create=False, read_only=True, holder="fsck") as opened, _progress() as progress:
+        report = fsck.check(opened, progress)
+    if as_json:
+        output.say_json({"problems": report.problems, "objects": report.objects, "files": report.files})
+    else:
+        for problem in report.problems:
+            output.say(shown(problem))
+        found = f"{len(report.problems)} problems" if report.problems else "no problems"
+        click.echo(f"{report.objects} objects and {report.files} files checked: {found}")
+    if report.problems:
+        sys.exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, int] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(bar.task_ids[tasks[what]], completed=done, total=total or None)
+
+        yield show

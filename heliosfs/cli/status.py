@@ -1,0 +1,54 @@
+"""heliosfs status: the mounts of this user, or how one of them is doing."""
+
+import os
+from typing import Any
+
+import click
+
+from heliosfs.base.quoting import shown
+from heliosfs.cli import output
+from heliosfs.cli.call import call
+from heliosfs.cli.options import as_json as json_option
+from heliosfs.daemon import mounts
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(), required=False)
+@json_option
+def command(mountpoint: str | None, as_json: bool) -> None:
+    """Show how the mount at MOUNTPOINT is doing; without one, all mounts of this user."""
+    if mountpoint is None:
+        _all_mounts(as_json)
+        return
+    result = call(mountpoint, "status")
+    if as_json:
+        output.say_json(result)
+    else:
+        output.facts(output.readable(result))
+
+
+def _all_mounts(as_json: bool) -> None:
+    user = os.getuid()
+    found = [mount for mount in mounts.mounts() if mount.whole and mount.user_id == user]
+    listed: list[dict[str, Any]] = [
+        {
+            "mountpoint": mount.mountpoint,
+            "store": mount.store,
+            "read_only": mount.read_only,
+            "alive": not mounts.is_dead(mount.mountpoint),
+        }
+        for mount in found
+    ]
+    if as_json:
+        output.say_json(listed)
+    elif not listed:
+        click.echo("Nothing is mounted. `heliosfs mount STORE MOUNTPOINT` mounts a store.", err=True)
+    else:
+        output.table(("MOUNTPOINT", "STORE", "STATE"), [_row(mount) for mount in listed])
+
+
+def _row(mount: dict[str, Any]) -> tuple[str, str, str]:
+    state = "dead: heliosfs umount clears it away"
+    if mount["alive"]:
+        state = "read-only" if mount["read_only"] else "mounted"
+    return shown(mount["mountpoint"]), shown(mount["store"]), state

@@ -1,0 +1,88 @@
+"""heliosfs umount: unmount, and return when the daemon has written everything and let go of the store."""
+
+import json
+import os
+import select
+import time
+
+import click
+
+from heliosfs.base.errors import HeliosError
+from heliosfs.base.quoting import shown
+from heliosfs.cli.options import mountpoint as mountpoint_argument
+from heliosfs.daemon import mounts
+from heliosfs.daemon.holders import Holder, has_open, holders
+
+PATIENCE_SECONDS = 3
+"""How long the daemon may take to end before we say what we are waiting for."""
+
+HOLDERS_SHOWN_MAX = 10
+
+
+@click.command()
+@mountpoint_argument
+@click.option(
+    "-z", "--lazy", is_flag=True, help="Take the mount from view now; it ends when its last user lets go."
+)
+def command(mountpoint: str, lazy: bool) -> None:
+    """Unmount the volume at MOUNTPOINT and wait until everything in it is durable.
+
+    Also clears away a mount whose daemon was killed.
+    """
+    mount = mounts.mount_around(mountpoint)
+    if mount is None:
+        raise HeliosError(f"{shown(mountpoint)} is not in a HeliosFS mount; `heliosfs status` lists them")
+    # Not to be one of those who keep it busy ourselves.
+    os.chdir("/")
+    lock = os.path.join(mount.store, "lock")
+    daemon = _daemon_of(lock)
+    dead = daemon is None and mounts.is_dead(mount.mountpoint)
+    failure = mounts.unmount(mount.mountpoint, lazy=lazy or dead)
+    if failure:
+        raise HeliosError(_explain(mount.mountpoint, failure))
+    if daemon is not None and not lazy:
+        _wait(daemon)
+
+
+def _daemon_of(lock: str) -> int | None:
+    """The process that holds the store. The lock file's word counts only if that process has it open:
+    after a crash its number may belong to another."""
+    try:
+        with open(lock, encoding="utf-8") as file:
+            pid = int(json.load(file)["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return pid if has_open(pid, lock) else None
+
+
+def _wait(pid: int) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        if not poll.poll(PATIENCE_SECONDS * 1000):
+            click.echo(f"waiting for the daemon (process {pid}) to write what is left ...", err=True)
+            begin = time.monotonic()
+            poll.poll()
+            click.echo(f"done after {PATIENCE_SECONDS + time.monotonic() - begin:.0f} s", err=True)
+    finally:
+        os.close(process)
+
+
+def _explain(mountpoint: str, failure: str) -> str:
+    if "busy" not in failure.lower():
+        return f"cannot unmount {shown(mountpoint)}: {failure}"
+    found = holders(mountpoint)
+    lines = [f"{shown(mountpoint)} is in use" + (" by" if found else "; by whom, this user may not see")]
+    lines += [f"    {_described(holder)}" for holder in found[:HOLDERS_SHOWN_MAX]]
+    if len(found) > HOLDERS_SHOWN_MAX:
+        lines.append(f"    and {len(found) - HOLDERS_SHOWN_MAX} more")
+    lines.append("Let them leave, then try again; or take the mount from view now: heliosfs umount --lazy")
+    return "\n".join(lines)
+
+
+def _described(holder: Holder) -> str:
+    return f"{shown(holder.command)} (process {holder.pid}): {shown(holder.how)}"

@@ -1,0 +1,100 @@
+"""The daemon: opens a store, serves it at a mountpoint, ends in order.
+
+Invariants:
+1. The store is opened before anything is mounted, and closed after nothing is mounted any more.
+2. However serving ends (unmounted from outside, SIGTERM, SIGINT, a failure), everything that was
+   acknowledged is on disk when this process ends without error.
+3. A signal that comes while it is closing changes nothing: closing goes on.
+"""
+
+import gc
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from heliosfs.base.errors import HeliosError
+from heliosfs.daemon import background, log, notify
+from heliosfs.fuse.options import Options
+from heliosfs.fuse.serve import serve
+from heliosfs.store.store import Store
+from heliosfs.volume.volume import Volume
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""The collector looks at young objects after this many allocations more than frees. Inodes and records live
+long and form no cycles, so a look finds nothing and costs the request that it falls into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one daemon is to do. Paths are absolute: a daemon's working directory is /."""
+
+    store: Path
+    mountpoint: str
+    options: Options
+    foreground: bool = False
+    log_level: str = "info"
+
+
+def run(assignment: Assignment, ready: Callable[[], None]) -> None:
+    """Serve until unmounted or told to stop. Calls `ready` once the mount can be used."""
+    background.raise_file_limit()
+    read_only = assignment.options.read_only
+    with Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint) as store:
+        if assignment.foreground:
+            log.to_stderr(assignment.log_level)
+        else:
+            log.to_files(assignment.store, assignment.log_level)
+        volume = Volume.open(store)
+        try:
+            _tune_collector()
+            trio.run(_serve, volume, assignment, ready)
+        finally:
+            _ignore_signals()
+            notify.notify(notify.STOPPING)
+            volume.close()
+    log.log.info("closed %s", assignment.store)
+
+
+async def _serve(volume: Volume, assignment: Assignment, ready: Callable[[], None]) -> None:
+    mounted = False
+
+    def up() -> None:
+        nonlocal mounted
+        mounted = True
+        log.log.info("mounted %s at %s, process %d", assignment.store, assignment.mountpoint, os.getpid())
+        notify.notify(notify.READY)
+        ready()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+            await serve(volume, assignment.mountpoint, assignment.options, up)
+            nursery.cancel_scope.cancel()
+    except* RuntimeError as failures:
+        # What pyfuse3 raises when it cannot mount says little; the library's own line says why.
+        if mounted:
+            raise
+        cause = log.stderr_tail(assignment.store) or background.explain(failures)
+        raise HeliosError(f"cannot mount at {assignment.mountpoint}: {cause}") from failures
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.log.info("stopping: %s", signal.Signals(number).name)
+            scope.cancel()
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _tune_collector() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,0 +1,63 @@
+"""The options of `heliosfs mount -o`: the fields of the FUSE floor's Options, by their names.
+
+A field that is a bool is given by its name alone (`allow_other`, or `allow_other=no`), any other as
+NAME=VALUE; a tuple takes words separated by colons.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from heliosfs.fuse.options import Options
+
+_BOOLEANS = {"": True, "yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_OWN_SWITCH = ("branch", "read_only")
+"""Fields that have a switch of their own on the command line."""
+
+
+def parse(given: Iterable[str], *, branch: str | None = None, read_only: bool = False) -> Options:
+    """Options from words like "allow_other,copiers=cp:mv". ValueError, for a person, when one is wrong."""
+    fields = {field.name: field for field in dataclasses.fields(Options)}
+    values: dict[str, Any] = {}
+    for word in (word for words in given for word in words.split(",") if word):
+        name, equals, text = word.partition("=")
+        name = name.replace("-", "_")
+        if word in ("ro", "rw"):
+            read_only = word == "ro"
+        elif name in fields:
+            values[name] = _value(fields[name], text, bool(equals))
+        else:
+            raise ValueError(f"there is no option {name!r}; `-o help` lists them")
+    if branch is not None:
+        values["branch"] = branch
+    if read_only:
+        values["read_only"] = True
+    return Options(**values)
+
+
+def describe() -> str:
+    """One line for each option with its default."""
+    fields = [field for field in dataclasses.fields(Options) if field.name not in _OWN_SWITCH]
+    return "\n".join(f"{field.name:<24} default: {_written(field.default)}" for field in fields)
+
+
+def _value(field: dataclasses.Field[Any], text: str, has_value: bool) -> Any:
+    default = field.default
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"{field.name} is yes or no, not {text!r}")
+        return _BOOLEANS[text.lower()]
+    if not has_value:
+        raise ValueError(f"{field.name} needs a value: {field.name}=...")
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ValueError(f"{field.name} is a number, not {text!r}") from None
+    return tuple(text.split(":")) if isinstance(default, tuple) else text
+
+
+def _written(default: Any) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return ":".join(map(str, default)) if isinstance(default, tuple | frozenset) else str(default)
