@@ -138,7 +138,7 @@ def _everything() -> list[Mount]:
 
 
 def _parse(line: str) -> Mount:
-    """One line as in proc(5): id, parent, device, root, mountpoint, options, tags, -, type, source, options."""
+    """A line as in proc(5): id, parent, device, root, mountpoint, options, tags, -, type, source, options."""
     before, _, after = line.rstrip("\n").partition(" - ")
     device, root, mountpoint, options = before.split(" ")[2:6]
     kind, source, own_options = [*after.split(" "), "", ""][:3]
