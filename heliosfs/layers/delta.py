@@ -24,7 +24,8 @@ Value = bytes | int | tuple[int, int, Source, int] | None
 Change = tuple[int, int, bytes | int, Value]
 """(inode number, kind, suffix, value): one record that an operation put. The value is an integer for ENTRY
 (see `records.entry`), (end, kind, source, skip) for EXTENT, whose suffix is the start, MADE or REMOVED
-for FRESH, bytes otherwise, None to remove."""
+for FRESH, bytes otherwise, None to remove (for EXTENT: everything from the start on; in fresh deltas only,
+where no hole is needed to hide what lies below)."""
 
 
 class Delta:
@@ -59,7 +60,10 @@ class Delta:
         elif kind == EXTENT:
             if self.extents is None:
                 self.extents = ExtentMap()
-            self.extents.set(suffix, *value)  # type: ignore[misc,arg-type]
+            if value is None:
+                self.extents.forget(suffix)  # type: ignore[arg-type]
+            else:
+                self.extents.set(suffix, *value)  # type: ignore[misc,arg-type]
         elif kind == XATTR:
             if self.xattrs is None:
                 self.xattrs = {}

@@ -77,6 +77,10 @@ class ExtentMap:
         pieces[first:last] = [piece for _, piece in kept]
         return bisect_left(starts, start)
 
+    def forget(self, start: int) -> None:
+        """Say nothing of [start, END) any more: an end of file, where nothing lies below."""
+        self._clear(start, END)
+
     def cover(self, start: int, end: int, found: list[Extent]) -> list[Gap]:
         """Append what the map holds of [start, end) to `found`; the parts that it does not cover."""
         starts, pieces = self.starts, self.pieces

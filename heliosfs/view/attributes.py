@@ -1,0 +1,68 @@
+"""Attributes: mode, owner, size, times."""
+
+import errno
+from stat import S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
+
+from heliosfs.base.clock import now
+from heliosfs.base.errors import Refusal
+from heliosfs.layers.delta import Change
+from heliosfs.view.content import Content
+from heliosfs.view.inode import Inode
+
+PERMISSION_BITS = 0o7777
+
+
+class Attributes(Content):
+    """The part of a view that changes attributes."""
+
+    def set_attributes(
+        self,
+        inode: Inode,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+        ctime: int | None = None,
+        strip_privileges: bool = False,
+    ) -> None:
+        """Change what is not None, at once. Times in ns; the change time is now unless given.
+
+        `strip_privileges`: the caller's change of size takes set-id bits and capabilities away. A change of
+        owner always does, for files that can be executed.
+        """
+        self._check_writable()
+        if size is not None and S_IFMT(inode.mode) != S_IFREG:
+            raise Refusal(errno.EISDIR if inode.is_directory else errno.EINVAL)
+        if size is not None and size < 0:
+            raise Refusal(errno.EINVAL)
+        if strip_privileges and (size is not None or uid is not None or gid is not None):
+            self._strip_privileges(inode)
+        changes: list[Change] = []
+        stamp = now() if ctime is None else ctime
+        if size is not None:
+            changes = self._truncation(inode, size)
+            inode.mtime = stamp
+        if mode is not None:
+            inode.mode = S_IFMT(inode.mode) | mode & PERMISSION_BITS
+        if uid is not None or gid is not None:
+            self._change_owner(inode, uid, gid, mode is not None)
+        if atime is not None:
+            inode.atime = atime
+        if mtime is not None:
+            inode.mtime = mtime
+        inode.ctime = stamp
+        self._change(inode, changes)
+
+    @staticmethod
+    def _change_owner(inode: Inode, uid: int | None, gid: int | None, mode_given: bool) -> None:
+        if uid is not None:
+            inode.uid = uid
+        if gid is not None:
+            inode.gid = gid
+        if not mode_given and S_IFMT(inode.mode) == S_IFREG:
+            inode.mode &= ~S_ISUID
+            if inode.mode & S_IXGRP:
+                inode.mode &= ~S_ISGID

@@ -1,0 +1,35 @@
+"""What all views of a volume share: the journal, the objects, the tree of nodes, the inode numbers."""
+
+from collections import deque
+
+from heliosfs.base.keys import FIRST_INO, INO_MAX
+from heliosfs.layers.layer import Layer
+from heliosfs.merkle.tree import Tree
+from heliosfs.store.journal import Journal
+from heliosfs.store.objects import Objects
+
+
+class Engine:
+    """The machinery below the views.
+
+    `orphans` holds the private layers of unlinked files that are still open: they keep journal segments and
+    objects alive. `closed` names files that nobody writes any more, as (layer, inode number): the cutter's
+    preferred work.
+    """
+
+    __slots__ = ("closed", "journal", "next_ino", "objects", "orphans", "tree")
+
+    def __init__(self, journal: Journal, objects: Objects, tree: Tree) -> None:
+        self.journal = journal
+        self.objects = objects
+        self.tree = tree
+        self.next_ino = FIRST_INO
+        self.orphans: set[Layer] = set()
+        self.closed: deque[tuple[Layer, int]] = deque()
+
+    def allocate_ino(self) -> int:
+        """An inode number that was never used in this volume."""
+        ino = self.next_ino
+        assert ino < INO_MAX
+        self.next_ino = ino + 1
+        return ino
