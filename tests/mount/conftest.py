@@ -1,0 +1,60 @@
+"""Fixtures: `tree` is a fresh directory to test POSIX in, `volume_mount` a mount to kill and remount."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .support import on_host
+from .volumes import MountedVolume, mounted, scratch_directory
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this directory needs a mount, unless it runs on the host."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and not on_host:
+            item.add_marker(pytest.mark.mount)
+            if not os.path.exists("/dev/fuse"):
+                item.add_marker(pytest.mark.skip(reason="there is no /dev/fuse: nothing can be mounted here"))
+
+
+@pytest.fixture(scope="module")
+def volume() -> Iterator[MountedVolume]:
+    """One mount for the tests of a module, unmounted and checked by fsck at its end."""
+    if on_host:
+        pytest.skip("HELIOSFS_TEST_DIRECTORY is set: there is no mount")
+    with mounted() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def base(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where this module's trees are made: in its mount, or in HELIOSFS_TEST_DIRECTORY on the host."""
+    if on_host:
+        with scratch_directory(Path(os.environ["HELIOSFS_TEST_DIRECTORY"])) as directory:
+            yield directory
+    else:
+        served: MountedVolume = request.getfixturevalue("volume")
+        yield served.path
+
+
+@pytest.fixture
+def tree(base: Path) -> Path:
+    """A fresh directory of this test's own."""
+    directory = Path(tempfile.mkdtemp(prefix="tree-", dir=base))
+    directory.chmod(0o755)
+    return directory
+
+
+@pytest.fixture
+def volume_mount() -> Iterator[MountedVolume]:
+    """A mount of this test's own."""
+    if on_host:
+        pytest.skip("HELIOSFS_TEST_DIRECTORY is set: there is no mount")
+    with mounted() as served:
+        yield served
