@@ -1,0 +1,83 @@
+"""What the database holds of the objects: the codecs of index entries, pack lengths and counters."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from heliosfs.store.packs import HEADER_BYTES, Location
+
+ENTRY = struct.Struct("<IIIIBBB")
+"""Family INDEX, by digest: pack, offset, stored length, raw length, kind, codec, flags."""
+
+FLAG_SUSPECT = 1
+"""A read of the object has failed: the next put of the same content writes it again."""
+
+PACK_PREFIX = b"pack/"
+PACK_KEY = struct.Struct(">5sI")
+PACK_LENGTH = struct.Struct("<Q")
+"""Family SETTINGS, for each pack: the length up to which the index names its records."""
+
+STATISTICS_KEY = b"objects"
+STATISTICS = struct.Struct("<QQQQQ")
+"""Family SETTINGS: the counters that outlive the process."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counters of the object store. The first five outlive the process, as of the last flush."""
+
+    objects: int = 0
+    raw_bytes: int = 0
+    stored_bytes: int = 0
+    dedup_hits: int = 0
+    dedup_bytes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+
+    def count(self, location: Location, sign: int) -> None:
+        """Add (sign 1) or take away (sign -1) one object."""
+        self.objects += sign
+        self.raw_bytes += sign * location.raw_length
+        self.stored_bytes += sign * (HEADER_BYTES + location.stored_length)
+
+    def encode(self) -> bytes:
+        """The part that is stored."""
+        counters = (self.objects, self.raw_bytes, self.stored_bytes, self.dedup_hits, self.dedup_bytes)
+        return STATISTICS.pack(*(max(counter, 0) for counter in counters))
+
+
+def encode_entry(location: Location, suspect: bool = False) -> bytes:
+    """An index entry."""
+    return ENTRY.pack(*location, FLAG_SUSPECT if suspect else 0)
+
+
+def decode_entry(value: bytes) -> tuple[Location, bool]:
+    """The location in an index entry, and whether the object is suspect."""
+    pack, offset, stored_length, raw_length, kind, codec, flags = ENTRY.unpack(value)
+    return Location(pack, offset, stored_length, raw_length, kind, codec), bool(flags & FLAG_SUSPECT)
+
+
+def pack_key(pack: int) -> bytes:
+    """The key of a pack's length."""
+    return PACK_KEY.pack(PACK_PREFIX, pack)
+
+
+def pack_of(key: bytes) -> int:
+    """The pack in such a key."""
+    return int(PACK_KEY.unpack(key)[1])
+
+
+def encode_length(length: int) -> bytes:
+    """The value of a pack's length."""
+    return PACK_LENGTH.pack(length)
+
+
+def decode_length(value: bytes) -> int:
+    """The pack's length in its value."""
+    return int(PACK_LENGTH.unpack(value)[0])
+
+
+def decode_statistics(value: bytes | None) -> Statistics:
+    """The stored counters; zeros when nothing was stored yet."""
+    return Statistics(*STATISTICS.unpack(value)) if value else Statistics()

@@ -1,0 +1,249 @@
+"""The journal: every acknowledged change and every written byte, in the order of acknowledgement.
+
+A position is `segment << 32 | offset`. A record lies whole in one segment and its check covers its
+position, so bytes of an earlier life of a file are never taken for a record. Every segment begins with a
+link that names where the one before it ended: a segment that lost its tail in a power cut is noticed even
+when it ends between two records, so that what `replay` finds is always a prefix of history.
+
+Must never return bytes that do not check, and must never append before `replay` has found the end.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from heliosfs.base.errors import Corruption
+from heliosfs.store.cache import ByteCache
+from heliosfs.store.segments import Mark, Segments
+
+SEGMENT_BYTES = 64 << 20
+"""A segment is dropped as a whole, so it is small beside the disk, yet holds many requests of 1 MiB."""
+
+CACHE_BYTES = 32 << 20
+"""Recent data kept in memory: reading back what was just written costs no system call."""
+
+RECORD_HEADER = struct.Struct("<IIIQ")
+"""Header length, data length, kind, check."""
+
+CHECKED = struct.Struct("<QIIIQ")
+"""What the check is over, before the header: position, the three numbers of above, XXH3-64 of the data."""
+
+KIND_LINK = 0
+"""The first record of a segment; its header is LINK: segment and offset where the one before it ended."""
+
+LINK = struct.Struct("<QQ")
+
+OFFSET_BITS = 32
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+_HEADER_BYTES = RECORD_HEADER.size
+_LINK_BYTES = _HEADER_BYTES + LINK.size
+_pack_header = RECORD_HEADER.pack
+_pack_checked = CHECKED.pack
+
+
+class Record(NamedTuple):
+    """One record as replay finds it; its data is read on demand by position."""
+
+    kind: int
+    position: int
+    header: bytes
+    data_length: int
+
+
+class Journal:
+    """The segments of one directory, replayed once and then appended to."""
+
+    def __init__(
+        self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, read_only: bool = False
+    ) -> None:
+        self._segments = Segments(directory, read_only=read_only)
+        self._segment_bytes = segment_bytes
+        self._read_only = read_only
+        self._cache: ByteCache[int] = ByteCache(CACHE_BYTES)
+        self._limit = 0
+        """Where the present segment is full; 0 while there is none to append to."""
+        self._replayed = False
+        self._base = 0
+        """The position of the present segment's first byte."""
+        self._head = 0
+        self.lost = 0
+        """Bytes that replay found after the end of history and cut."""
+
+    def append(self, kind: int, header: bytes, data: bytes | memoryview = b"") -> int:
+        """Append one record (kind 1 to 255) and return its position. On OSError nothing has changed."""
+        header_length = len(header)
+        data_length = len(data)
+        size = _HEADER_BYTES + header_length + data_length
+        segments = self._segments
+        if segments.offset + size > self._limit:
+            self._begin_segment()
+        position = self._base + segments.offset
+        check = xxh3_64_intdigest(
+            _pack_checked(position, header_length, data_length, kind, xxh3_64_intdigest(data)) + header
+        )
+        front = _pack_header(header_length, data_length, kind, check) + header
+        if data_length:
+            segments.append((front, data), size)
+            self._cache.put(position, data if type(data) is bytes else bytes(data))
+        else:
+            segments.append((front,), size)
+        self._head = position + size
+        return position
+
+    def _begin_segment(self) -> None:
+        """Start a new segment, unless the present one is still empty: a huge record has one to itself."""
+        assert self._replayed and not self._read_only, "the journal is appended to only after its replay"
+        segments = self._segments
+        if segments.number and segments.offset == _LINK_BYTES:
+            return
+        number = segments.number + 1
+        segments.create(number, link_record(number, segments.mark()))
+        self._limit = self._segment_bytes
+        self._base = number << OFFSET_BITS
+        self._head = self._base + segments.offset
+
+    def read(self, position: int) -> memoryview:
+        """The data of the record at `position`, verified. Corruption when it is damaged or missing."""
+        data = self._cache.get(position)
+        if data is None:
+            data = self._load(position)
+            self._cache.put(position, data)
+        return memoryview(data)
+
+    def _load(self, position: int) -> bytes:
+        number, offset = position >> OFFSET_BITS, position & OFFSET_MASK
+        try:
+            front = self._segments.read(number, offset, _HEADER_BYTES)
+            if len(front) == _HEADER_BYTES:
+                header_length, data_length, _, _ = RECORD_HEADER.unpack(front)
+                rest = header_length + data_length
+                if offset + _HEADER_BYTES + rest <= self._segments.size(number):
+                    content = front + self._segments.read(number, offset + _HEADER_BYTES, rest)
+                    if parse(memoryview(content), 0, position) is not None:
+                        return content[_HEADER_BYTES + header_length :]
+        except FileNotFoundError:
+            pass
+        raise Corruption("journal record", self._where(position))
+
+    def _where(self, position: int) -> str:
+        return f"{self._segments.path(position >> OFFSET_BITS)}, offset {position & OFFSET_MASK}"
+
+    def replay(self, start: int = 0) -> Iterator[Record]:
+        """The records from `start` (0: the oldest) to the end of history; then what lies beyond is cut.
+
+        Appending is allowed once the iterator is exhausted. Corruption when the journal ends before
+        `start`: what was known to be on disk is missing.
+        """
+        assert not self._replayed, "a journal is replayed once"
+        segments = self._segments
+        number, offset = start >> OFFSET_BITS, start & OFFSET_MASK
+        numbers = segments.numbers()
+        if start == 0:
+            number = numbers[0] if numbers else 0
+        elif offset > segments.size(number) or number not in numbers:
+            raise Corruption("journal", f"{self._where(start)}: it ends before that")
+        while number:
+            content = memoryview(segments.read(number, offset, segments.size(number) - offset))
+            base = (number << OFFSET_BITS) + offset
+            at = 0
+            while (found := parse(content, at, base + at)) is not None:
+                record, length = found
+                if record.kind != KIND_LINK:
+                    yield record
+                at += length
+            offset += at
+            if at != len(content) or not self._links(number + 1, Mark(number, offset)):
+                break
+            number, offset = number + 1, 0
+        self._finish(number, offset, start >> OFFSET_BITS)
+
+    def _links(self, number: int, end: Mark) -> bool:
+        """Whether segment `number` is there and goes on from `end`."""
+        link = link_record(number, end)
+        return self._segments.size(number) >= len(link) and self._segments.read(number, 0, len(link)) == link
+
+    def _finish(self, number: int, offset: int, first: int) -> None:
+        """Cut what lies beyond the end of history, newest first, and get ready to append.
+
+        The segments from `first` on may still be dirty pages of a killed process: the next sync covers them.
+        """
+        segments = self._segments
+        numbers = segments.numbers()
+        self._head = (number << OFFSET_BITS) + offset
+        self.lost = sum(segments.size(later) for later in numbers if later >= number) - offset
+        self._replayed = True
+        if self._read_only:
+            return
+        if offset < _LINK_BYTES:
+            number = 0
+        for later in reversed(numbers):
+            if later > number:
+                segments.remove(later)
+        if number:
+            if segments.size(number) > offset:
+                segments.truncate(number, offset)
+            segments.resume(number, dirty=[earlier for earlier in numbers if first <= earlier < number])
+            self._limit = self._segment_bytes
+        self._base = number << OFFSET_BITS
+        self._head = self._base + segments.offset
+
+    @property
+    def head(self) -> int:
+        """Where the next record goes, unless it has to begin a segment."""
+        return self._head
+
+    def sync(self) -> None:
+        """Bring all that was appended before the call to disk. Any thread; OSError when that failed."""
+        self._segments.sync()
+
+    def segments(self) -> list[int]:
+        """The segments there are, oldest first."""
+        return self._segments.numbers()
+
+    def drop(self, segment: int) -> None:
+        """Delete a segment to which nothing points any more; never the one being written."""
+        self._segments.remove(segment)
+
+    def size(self) -> int:
+        """The bytes in all segments."""
+        return self._segments.total()
+
+    def close(self) -> None:
+        """Close the files; nothing is synced."""
+        self._limit = 0
+        self._segments.close()
+
+
+def parse(content: memoryview, offset: int, position: int) -> tuple[Record, int] | None:
+    """The record at `offset` of `content`, which lies at `position` of the journal, and its length.
+
+    None when there is no whole record.
+    """
+    start = offset + _HEADER_BYTES
+    if start > len(content):
+        return None
+    header_length, data_length, kind, check = RECORD_HEADER.unpack_from(content, offset)
+    middle = start + header_length
+    end = middle + data_length
+    if end > len(content):
+        return None
+    header = bytes(content[start:middle])
+    data_check = xxh3_64_intdigest(content[middle:end])
+    checked = _pack_checked(position, header_length, data_length, kind, data_check)
+    if xxh3_64_intdigest(checked + header) != check:
+        return None
+    return Record(kind, position, header, data_length), end - offset
+
+
+def link_record(number: int, end: Mark) -> bytes:
+    """The first record of segment `number`, when the one before it ended at `end`."""
+    header = LINK.pack(*end)
+    empty = xxh3_64_intdigest(b"")
+    check = xxh3_64_intdigest(_pack_checked(number << OFFSET_BITS, len(header), 0, KIND_LINK, empty) + header)
+    return _pack_header(len(header), 0, KIND_LINK, check) + header

@@ -1,0 +1,309 @@
+"""The object store: immutable byte strings named by their digest, each stored once.
+
+Bodies lie in packs, the index (digest -> location) in the database. What is put is in the `pending` part of
+the index until a flush batch takes it over, and a batch takes only what a sync of the packs has covered: the
+index never names bytes that a power cut could lose.
+
+Must never return bytes whose digest differs, and must never take the index's word that an object is good
+once a read of it has failed: such an object is `suspect`, and the next put of its content writes it again.
+
+`load`, `verify` and `sync` may be called from any thread, everything else from the owner's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+
+from heliosfs.base.digests import digest as digest_of
+from heliosfs.base.errors import Corruption
+from heliosfs.store import codec, collector, index
+from heliosfs.store.cache import ByteCache
+from heliosfs.store.database import INDEX, SETTINGS, Batch, Database
+from heliosfs.store.packs import Location, Packs
+from heliosfs.store.segments import Mark
+
+CHUNK = 1
+NODE = 2
+
+CACHE_BYTES = 64 << 20
+"""Verified bodies kept in memory."""
+
+
+class Objects:
+    """The objects of one store."""
+
+    def __init__(
+        self, packs: Packs, database: Database, *, read_only: bool = False, cache_bytes: int = CACHE_BYTES
+    ):
+        self._packs = packs
+        self._database = database
+        self._cache: ByteCache[bytes] = ByteCache(cache_bytes)
+        self._pending: dict[bytes, Location] = {}
+        """In the order of their locations."""
+        self._suspects: set[bytes] = set()
+        """Found damaged since the last flush; before that the index has the flag."""
+        self._condemned: set[bytes] = set()
+        """Dead entries that the next flush removes from the index; to everyone else they are gone."""
+        self._emptied: dict[int, Mark] = {}
+        """Packs without a live object, and how far the packs must be in the index before they may go."""
+        self._removable: set[int] = set()
+        self._touched: set[bytes] | None = None
+        """What was put since `protect`: live, whatever the mark phase saw."""
+        self._synced = Mark(0, 0)
+        self.statistics = index.decode_statistics(database.get(SETTINGS, index.STATISTICS_KEY))
+        lengths = {
+            index.pack_of(key): index.decode_length(value)
+            for key, value in database.scan(SETTINGS, index.PACK_PREFIX)
+        }
+        self.forgotten = 0 if read_only else packs.recover(lengths)
+        """Bytes of packs that were not in the index at open, and are gone."""
+        self._synced = packs.mark()
+
+    # Writing
+
+    def put(self, data: bytes | memoryview, kind: int) -> bytes:
+        """Store `data` unless it is stored already; returns its digest. On OSError nothing has changed."""
+        digest = digest_of(data)
+        if self._touched is not None:
+            self._touched.add(digest)
+        location, suspect = self._locate(digest)
+        if location is not None and not suspect and self._packs.holds(location):
+            self.statistics.dedup_hits += 1
+            self.statistics.dedup_bytes += len(data)
+            return digest
+        used, body = codec.encode(data)
+        new = self._packs.append(kind, used, len(data), digest, body)
+        if location is not None:
+            self.statistics.count(location, -1)
+        self.statistics.count(new, 1)
+        self._enter(digest, new)
+        return digest
+
+    def _enter(self, digest: bytes, location: Location) -> None:
+        """Make `location`, the newest, the place of `digest`."""
+        self._pending.pop(digest, None)
+        self._pending[digest] = location
+        self._suspects.discard(digest)
+
+    def _locate(self, digest: bytes) -> tuple[Location | None, bool]:
+        """Where an object lies, and whether it is suspect."""
+        location = self._pending.get(digest)
+        if location is None:
+            if digest in self._condemned:
+                return None, False
+            value = self._database.get(INDEX, digest)
+            if value is None:
+                return None, False
+            location, suspect = index.decode_entry(value)
+            if suspect:
+                return location, True
+        return location, digest in self._suspects
+
+    # Reading
+
+    def get(self, digest: bytes) -> bytes:
+        """The bytes named `digest`, verified. Corruption when they are damaged or missing."""
+        data = self._cache.get(digest)
+        if data is not None:
+            self.statistics.cache_hits += 1
+            return data
+        self.statistics.cache_misses += 1
+        data = self.load(digest)
+        self._cache.put(digest, data)
+        return data
+
+    def load(self, digest: bytes) -> bytes:
+        """As `get`, from disk, past the cache. Any thread."""
+        location, _ = self._locate(digest)
+        while location is not None:
+            try:
+                return self._read(location, digest)[1]
+            except Corruption:
+                moved, _ = self._locate(digest)
+                if moved == location:
+                    self._suspects.add(digest)
+                    raise
+                location = moved
+        raise Corruption("object", "no pack: it is missing", digest)
+
+    def _read(self, location: Location, digest: bytes) -> tuple[bytes, bytes]:
+        """The stored and the raw bytes of an object, verified."""
+        try:
+            body = self._packs.read(location, digest)
+        except OSError as failure:
+            if failure.errno not in (errno.EIO, errno.EBADF):
+                raise
+            raise Corruption("object", f"{self._packs.where(location)}: {failure}", digest) from failure
+        data = codec.decode(location.codec, body, location.raw_length)
+        if data is None or digest_of(data) != digest:
+            raise Corruption("object", self._packs.where(location), digest)
+        return body, data
+
+    def verify(self, digest: bytes) -> None:
+        """Read an object from disk. Corruption when it is damaged or missing. Any thread."""
+        self.load(digest)
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether a good object has this name, as far as is known: a suspect one does not count."""
+        location, suspect = self._locate(digest)
+        return location is not None and not suspect and self._packs.holds(location)
+
+    def iterate(self) -> Iterator[tuple[bytes, int, Location]]:
+        """Every object as of the call: digest, kind and location. Damaged and suspect ones too."""
+        scan = self._database.scan(INDEX)
+        return self._entries(scan, dict(self._pending), frozenset(self._condemned))
+
+    def _entries(
+        self, scan: Iterator[tuple[bytes, bytes]], pending: dict[bytes, Location], condemned: frozenset[bytes]
+    ) -> Iterator[tuple[bytes, int, Location]]:
+        for digest, value in scan:
+            if digest not in pending and digest not in condemned:
+                location, _ = index.decode_entry(value)
+                yield digest, location.kind, location
+        for digest, location in pending.items():
+            yield digest, location.kind, location
+
+    # Flushing
+
+    def sync(self) -> None:
+        """Bring the packs to disk, as far as they are written at the call. Any thread."""
+        self._synced = max(self._synced, self._packs.sync())
+
+    def write_index(self, batch: Batch) -> None:
+        """Add to a flush batch all that changed in the index and that a `sync` has covered."""
+        synced = self._synced
+        taken: dict[bytes, Location] = {}
+        lengths: dict[int, int] = {}
+        for digest, location in self._pending.items():
+            if (location.pack, location.end) > synced:
+                break
+            taken[digest] = location
+            lengths[location.pack] = location.end
+        condemned = frozenset(self._condemned)
+        emptied = {pack for pack, mark in self._emptied.items() if mark <= synced}
+        for digest in condemned:
+            batch.delete(INDEX, digest)
+        suspects = self._write_suspects(batch)
+        for digest, location in taken.items():
+            batch.put(INDEX, digest, index.encode_entry(location))
+        for pack, length in lengths.items():
+            batch.put(SETTINGS, index.pack_key(pack), index.encode_length(length))
+        for pack in emptied:
+            batch.delete(SETTINGS, index.pack_key(pack))
+        self._write_statistics(batch, len(taken))
+        batch.when_written(lambda: self._written(taken, condemned, suspects, emptied))
+
+    def _write_suspects(self, batch: Batch) -> frozenset[bytes]:
+        """Damage outlives the process, so that the same content is written again whenever it comes."""
+        suspects = frozenset(self._suspects - self._pending.keys())
+        for digest in suspects - self._condemned:
+            value = self._database.get(INDEX, digest)
+            if value is not None:
+                location, _ = index.decode_entry(value)
+                batch.put(INDEX, digest, index.encode_entry(location, suspect=True))
+        return suspects
+
+    def _write_statistics(self, batch: Batch, taken: int) -> None:
+        """The counters without what is still pending."""
+        counted = replace(self.statistics)
+        for location in islice(self._pending.values(), taken, None):
+            counted.count(location, -1)
+        batch.put(SETTINGS, index.STATISTICS_KEY, counted.encode())
+
+    def _written(
+        self,
+        taken: dict[bytes, Location],
+        condemned: frozenset[bytes],
+        suspects: frozenset[bytes],
+        emptied: set[int],
+    ) -> None:
+        for digest, location in taken.items():
+            if self._pending.get(digest) is location:
+                del self._pending[digest]
+        self._condemned -= condemned
+        self._suspects -= suspects
+        for pack in emptied:
+            del self._emptied[pack]
+        self._removable |= emptied
+
+    # Collecting
+
+    def protect(self) -> None:
+        """From now on what is put is live for the next `collect`. To be called before marking begins."""
+        self._touched = set()
+
+    def collect(self, live: Callable[[bytes], bool]) -> Iterator[None]:
+        """Forget every object that is neither `live` nor pending nor put since `protect`, in bounded steps.
+
+        Packs that are mostly dead are rewritten. Their files go in two steps, since they must outlive the
+        flush that says so: `removable_packs` after its batch was written, and `remove_packs` of what that
+        returned after the database was synced. OSError when the disk is full; what was done until then holds.
+        """
+        if self._touched is None:
+            self.protect()
+        return collector.collect(self, live)
+
+    def end_protection(self) -> None:
+        """What is put no longer needs to be remembered."""
+        self._touched = None
+
+    def is_protected(self, digest: bytes) -> bool:
+        """Whether an object is live whatever the mark phase saw."""
+        return digest in self._pending or (self._touched is not None and digest in self._touched)
+
+    def condemn(self, digest: bytes, location: Location) -> None:
+        """Forget a dead object; its index entry goes with the next flush."""
+        self.statistics.count(location, -1)
+        self._condemned.add(digest)
+        self._suspects.discard(digest)
+        self._cache.drop(digest)
+
+    def sparse_packs(self, live_bytes: dict[int, int], share: float) -> list[int]:
+        """The packs of which less than `share` is live. Writing goes on elsewhere."""
+        packs = self._packs
+        busy = self._emptied.keys() | self._removable
+        sparse = [
+            pack
+            for pack in packs.numbers()
+            if pack not in busy and packs.size(pack) and live_bytes.get(pack, 0) < share * packs.size(pack)
+        ]
+        if packs.current in sparse:
+            packs.leave()
+        return sparse
+
+    def move(self, digest: bytes, location: Location) -> None:
+        """Append an object anew, if that is where it still lies. Corruption when it is damaged."""
+        present, _ = self._locate(digest)
+        if present != location:
+            return
+        try:
+            body, _ = self._read(location, digest)
+        except Corruption:
+            self._suspects.add(digest)
+            raise
+        new = self._packs.append(location.kind, location.codec, location.raw_length, digest, body)
+        self._enter(digest, new)
+
+    def give_up(self, pack: int) -> None:
+        """Let a pack go once the index in the database names nothing in it."""
+        self._emptied[pack] = self._packs.mark()
+
+    def removable_packs(self) -> frozenset[int]:
+        """The packs that no entry written to the database names any more."""
+        return frozenset(self._removable)
+
+    def remove_packs(self, packs: frozenset[int]) -> int:
+        """Delete packs, once the database is synced; returns the bytes freed."""
+        freed = 0
+        for pack in packs & self._removable:
+            freed += self._packs.size(pack)
+            self._packs.remove(pack)
+            self._removable.discard(pack)
+        return freed
+
+    def close(self) -> None:
+        """Close the packs; nothing is synced."""
+        self._packs.close()

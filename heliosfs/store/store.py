@@ -1,0 +1,199 @@
+"""The store: one directory with the journal, the packs, the database and what guards them.
+
+The `format` file is written last, when everything else is there and on disk: a directory without it is not
+yet a store, and a part that is missing beside it has been lost and is never made anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from heliosfs.base.clock import now
+from heliosfs.base.errors import HeliosError
+from heliosfs.store import chunker
+from heliosfs.store.database import Database
+from heliosfs.store.journal import Journal
+from heliosfs.store.objects import Objects
+from heliosfs.store.packs import Packs
+from heliosfs.store.segments import sync_directory
+
+FORMAT = 1
+"""The number of the format this build reads and writes."""
+
+RESERVE_BYTES = 16 << 20
+"""Kept back so that deleting and collecting, which append first and free later, work on a full disk."""
+
+FORMAT_NAME = "format"
+LOCK_NAME = "lock"
+JOURNAL_NAME = "journal"
+PACKS_NAME = "packs"
+DATABASE_NAME = "db"
+RESERVE_NAME = "reserve"
+_FORMAT_TEMPORARY = "format.new"
+
+
+class Store:
+    """An open store; made by `Store.open`."""
+
+    def __init__(self, path: Path, lock: int, description: dict[str, Any], read_only: bool) -> None:
+        self.path = path
+        self.description = description
+        """The contents of the format file."""
+        self.read_only = read_only
+        self._lock = lock
+        self.journal = Journal(path / JOURNAL_NAME, read_only=read_only)
+        self.database = Database(path / DATABASE_NAME, read_only)
+        try:
+            packs = Packs(path / PACKS_NAME, read_only=read_only)
+            self.objects = Objects(packs, self.database, read_only=read_only)
+        except BaseException:
+            self.database.close()
+            raise
+
+    @staticmethod
+    def open(path: Path, *, create: bool = True, read_only: bool = False, holder: str = "") -> Store:
+        """Open the store at `path`, or make one. `holder` (the mountpoint) is told to who comes second."""
+        path = Path(path)
+        if create and not read_only:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif not (path / FORMAT_NAME).exists():
+            raise HeliosError(f"{path} is not a store: it has no file named {FORMAT_NAME}. Check the path.")
+        if not (path / FORMAT_NAME).exists():
+            refuse_foreign(path)
+        lock = take_lock(path, read_only, holder)
+        try:
+            if not (path / FORMAT_NAME).exists():
+                make(path)
+            return Store(path, lock, read_format(path), read_only)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def release_reserve(self) -> None:
+        """Give the reserved space back to the disk, so that what frees space has room to work."""
+        (self.path / RESERVE_NAME).unlink(missing_ok=True)
+
+    def restore_reserve(self) -> bool:
+        """Reserve space again; False when the disk is too full for that."""
+        return reserve(self.path)
+
+    def close(self) -> None:
+        """Close everything; nothing is synced."""
+        self.journal.close()
+        self.objects.close()
+        self.database.close()
+        os.close(self._lock)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a directory with anything in it but the beginnings of a store that was never finished."""
+    for name in sorted(os.listdir(path)):
+        whole = name in (LOCK_NAME, DATABASE_NAME, RESERVE_NAME, _FORMAT_TEMPORARY)
+        if whole or (name in (JOURNAL_NAME, PACKS_NAME) and not os.listdir(path / name)):
+            continue
+        raise HeliosError(
+            f"{path} is not a store and not empty (it has {name!r}, but no file named {FORMAT_NAME}). "
+            "Give an empty or new directory, or restore the file from a backup."
+        )
+
+
+def make(path: Path) -> None:
+    """Lay out an empty store; may find the beginnings of one."""
+    for name in (JOURNAL_NAME, PACKS_NAME):
+        (path / name).mkdir(mode=0o700, exist_ok=True)
+    database = Database(path / DATABASE_NAME)
+    try:
+        database.sync()
+    finally:
+        database.close()
+    reserve(path)
+    description = {
+        "format": FORMAT,
+        "id": str(uuid.uuid4()),
+        "created": now(),
+        "chunker": chunker.PARAMETERS,
+    }
+    write_format(path, description)
+
+
+def write_format(path: Path, description: dict[str, Any]) -> None:
+    """Put the format file in place, durably, whole or not at all."""
+    temporary = path / _FORMAT_TEMPORARY
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(description, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path)
+    os.rename(temporary, path / FORMAT_NAME)
+    sync_directory(path)
+    sync_directory(path.parent)
+
+
+def read_format(path: Path) -> dict[str, Any]:
+    """The format file. HeliosError when this build cannot read it, or a part of the store is missing."""
+    place = path / FORMAT_NAME
+    try:
+        description = json.loads(place.read_text(encoding="utf-8"))
+        number = int(description["format"])
+        str(description["id"])
+    except (ValueError, KeyError, TypeError) as failure:
+        message = f"{place} is damaged ({failure}). Restore it from a backup of the store."
+        raise HeliosError(message) from failure
+    if number > FORMAT:
+        raise HeliosError(
+            f"the store in {path} has format {number}, and this build of heliosfs reads up to {FORMAT}. "
+            "Install a newer release."
+        )
+    for name in (JOURNAL_NAME, PACKS_NAME, f"{DATABASE_NAME}/CURRENT"):
+        if not (path / name).exists():
+            raise HeliosError(
+                f"the store in {path} is damaged: {name} is missing. Restore it from a backup, or clone it "
+                "from a remote it was pushed to."
+            )
+    return dict(description)
+
+
+def take_lock(path: Path, read_only: bool, holder: str) -> int:
+    """Lock the store while the descriptor is open. HeliosError that names the holder when it is held."""
+    lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = held_message(path, os.pread(lock, 1 << 16, 0))
+        os.close(lock)
+        raise HeliosError(message) from None
+    if not read_only:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "mountpoint": holder}).encode(), 0)
+    return lock
+
+
+def held_message(path: Path, contents: bytes) -> str:
+    """Who holds the store, as far as its lock file says."""
+    try:
+        described = json.loads(contents)
+        pid, mountpoint = int(described["pid"]), str(described["mountpoint"])
+    except (ValueError, KeyError, TypeError):
+        return f"store {path} is held by another process. Unmount it there first."
+    where = f", mounted at {mountpoint}" if mountpoint else ""
+    return f"store {path} is held by pid {pid}{where}. Unmount it there first."
+
+
+def reserve(path: Path) -> bool:
+    """Make the reserve file at its full size; False, and no file, when the disk is too full."""
+    place = path / RESERVE_NAME
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+    except OSError:
+        place.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+    return True
