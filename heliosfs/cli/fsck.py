@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -31,7 +31,7 @@ def command(store: str, as_json: bool) -> None:
     path = Path(os.path.realpath(store))
     if not path.is_dir():
         raise HeliosError(f"there is no store {shown(store)}")
-    with Store.open(path, create=False, read_only=True, holder="fsck") as opened, _progress() as progress:
+    with closing(Store.open(path, create=False, read_only=True)) as opened, _progress() as progress:
         report = fsck.check(opened, progress)
     if as_json:
         output.say_json({"problems": report.problems, "objects": report.objects, "files": report.files})

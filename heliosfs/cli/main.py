@@ -81,7 +81,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # Whoever read our output has seen enough. Nothing may be written to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 1
     except Exception as error:
         click.echo(f"heliosfs: {explain(error)}", err=True)
         code = 1

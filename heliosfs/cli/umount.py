@@ -11,7 +11,7 @@ from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 from heliosfs.cli.options import mountpoint as mountpoint_argument
 from heliosfs.daemon import mounts
-from heliosfs.daemon.holders import Holder, has_open, holders
+from heliosfs.daemon.holders import Holder, all_with_open, has_open, holders
 
 PATIENCE_SECONDS = 3
 """How long the daemon may take to end before we say what we are waiting for."""
@@ -45,14 +45,21 @@ def command(mountpoint: str, lazy: bool) -> None:
 
 
 def _daemon_of(lock: str) -> int | None:
-    """The process that holds the store. The lock file's word counts only if that process has it open:
-    after a crash its number may belong to another."""
+    """The process that holds the store.
+
+    The lock file's word counts only if that process has it open: after a crash its number may belong to
+    another. It does not name those that only read; of these there may be several, and none has anything
+    left to write.
+    """
     try:
         with open(lock, encoding="utf-8") as file:
             pid = int(json.load(file)["pid"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return pid if has_open(pid, lock) else None
+        pid = 0
+    if pid and has_open(pid, lock):
+        return pid
+    readers = all_with_open(lock)
+    return readers[0] if len(readers) == 1 else None
 
 
 def _wait(pid: int) -> None:

@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def run(assignment: Assignment, ready: Callable[[], None]) -> None:
     """Serve until unmounted or told to stop. Calls `ready` once the mount can be used."""
     background.raise_file_limit()
     read_only = assignment.options.read_only
-    with Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint) as store:
+    with closing(Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint)) as store:
         if assignment.foreground:
             log.to_stderr(assignment.log_level)
         else:

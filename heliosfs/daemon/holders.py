@@ -33,6 +33,11 @@ def has_open(pid: int, path: str) -> bool:
     return any(target == path for target in _targets(f"/proc/{pid}/fd"))
 
 
+def all_with_open(path: str) -> list[int]:
+    """All processes that have this file open, as far as this user may see."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and has_open(int(name), path)]
+
+
 def _uses(pid: str, mountpoint: str) -> Iterator[str]:
     inside = mountpoint.rstrip("/") + "/"
     for link, what in (("cwd", "working directory"), ("root", "root directory"), ("exe", "running program")):

@@ -1,0 +1,1 @@
+"""All tests: one folder for each floor, and what spans them."""
