@@ -10,27 +10,28 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+Data = TypeVar("Data", bound=bytes | memoryview)
 
 ENTRY_BYTES = 200
 """What an entry costs beside its bytes: key, objects and the table's share."""
 
 
-class ByteCache(Generic[Key]):
+class ByteCache(Generic[Key, Data]):
     """A map of byte strings that forgets the longest unused beyond `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[Key, bytes] = OrderedDict()
+        self._entries: OrderedDict[Key, Data] = OrderedDict()
         self._held = 0
 
-    def get(self, key: Key) -> bytes | None:
+    def get(self, key: Key) -> Data | None:
         """The bytes, or None; counts as a use."""
         data = self._entries.get(key)
         if data is not None:
             self._entries.move_to_end(key)
         return data
 
-    def put(self, key: Key, data: bytes) -> None:
+    def put(self, key: Key, data: Data) -> None:
         """Keep `data`, which was not there before, if it fits at all."""
         size = len(data) + ENTRY_BYTES
         if size > self._capacity:

@@ -8,6 +8,9 @@ while a plain iterator is a stable view from its creation: `scan` creates one at
 step. And a database stays locked until every handle, iterator and batch is gone: all of them are kept
 track of here and let go by `close`.
 
+A write that fails, as on a full disk, leaves RocksDB unable to write until it is opened again. So a write is
+not tried without room for it, and after a failure the next `batch` opens the database anew.
+
 RocksDB's recovery drops a damaged tail of its log without a word, be it synced or not. So each `sync` notes
 the sequence number it covered in a file of its own, and a database that comes up older than that is refused.
 """
@@ -62,6 +65,10 @@ LOG_BYTES_MAX = 64 << 20
 
 BLOOM_BITS_PER_KEY = 10
 """1 % false positives: a look-up of an unknown digest costs 0.4 us instead of reading a block."""
+
+FREE_BYTES_MIN = 8 << 20
+"""Free space beyond a batch without which it is not tried: half of the store's reserve. RocksDB writes the
+same bytes a second time when it turns its log into a file."""
 
 SYNCED_NAME = "SYNCED"
 """The file in the database's directory that holds the last synced sequence number."""
@@ -119,9 +126,12 @@ class Scan(Iterator[tuple[bytes, bytes]]):
         self._iterator = iterator
         self._options = options
         self._where = where
+        self._cut_short = False
 
     def __next__(self) -> tuple[bytes, bytes]:
         iterator = self._iterator
+        if self._cut_short:
+            raise HeliosError(f"the database in {self._where} was closed while it was being read")
         if iterator is None:
             raise StopIteration
         if not iterator.valid():
@@ -144,6 +154,11 @@ class Scan(Iterator[tuple[bytes, bytes]]):
         self._iterator = None
         self._options = None
 
+    def _cut(self) -> None:
+        """The database goes: what was not read yet must not look as if it were not there."""
+        self._cut_short = self._iterator is not None
+        self.close()
+
 
 class Database:
     """RocksDB in a directory. HeliosError when it is damaged or in use."""
@@ -156,8 +171,10 @@ class Database:
         self._batches: weakref.WeakSet[Batch] = weakref.WeakSet()
         self._sync_lock = threading.Lock()
         self._noted = 0
+        """The sequence number in the note."""
+        self._failure: OSError | None = None
+        """Why a write failed: none is possible until the database has been opened again."""
         self._open()
-        self._check_synced()
 
     def _open(self) -> None:
         families = {family.name.lower(): self._options() for family in Family}
@@ -165,12 +182,17 @@ class Database:
             access = rocksdict.AccessType.read_only(False)
         else:
             access = rocksdict.AccessType.read_write()
+        self._rocks: Any = None
+        self._tables: list[Any] = []
+        self._handles: list[Any] = []
         try:
-            self._rocks: Any = rocksdict.Rdict(str(self.path), self._options(), families, access)
-            self._tables: list[Any] = [self._rocks.get_column_family(name) for name in families]
-            self._handles: list[Any] = [self._rocks.get_column_family_handle(name) for name in families]
+            self._rocks = rocksdict.Rdict(str(self.path), self._options(), families, access)
+            self._tables.extend(self._rocks.get_column_family(name) for name in families)
+            self._handles.extend(self._rocks.get_column_family_handle(name) for name in families)
         except Exception as failure:
+            self._let_go()
             raise damaged(self.path, str(failure)) from failure
+        self._check_synced()
 
     def _options(self) -> Any:
         options = rocksdict.Options(raw_mode=True)
@@ -213,18 +235,39 @@ class Database:
         return scan
 
     def batch(self) -> Batch:
-        """An empty batch."""
+        """An empty batch. OSError when the database could not be written and still cannot."""
+        if self._failure is not None:
+            self._reopen(self._failure)
         batch = Batch(self._handles)
         self._batches.add(batch)
         return batch
 
+    def _reopen(self, failure: OSError) -> None:
+        """Open anew after a failed write, once there is room for what opening writes."""
+        logs = sum(path.stat().st_size for path in self.path.glob("*.log"))
+        self._require_space(2 * logs, failure)
+        with self._sync_lock:
+            self._let_go()
+            self._open()
+            self._failure = None
+
+    def _require_space(self, size: int, failure: OSError | None = None) -> None:
+        disk = os.statvfs(self.path)
+        if disk.f_bavail * disk.f_frsize < size + FREE_BYTES_MIN:
+            text = f"the database in {self.path} has too little free space to be written"
+            raise OSError(errno.ENOSPC, text) from failure
+
     def write(self, batch: Batch) -> None:
-        """Make the changes of a batch, all or none; durable after the next `sync`."""
+        """Make the changes of a batch, all or none; durable after the next `sync`. OSError on a full disk."""
+        if self._failure is not None:
+            raise self._failure
+        self._require_space(batch.size())
         changes, callbacks = batch._take()
         try:
             self._rocks.write(changes)
         except Exception as failure:
-            raise OSError(*error_number(failure)) from failure
+            self._failure = as_system_error(failure)
+            raise self._failure from failure
         for callback in callbacks:
             callback()
 
@@ -235,7 +278,8 @@ class Database:
             try:
                 self._rocks.flush_wal(True)
             except Exception as failure:
-                raise OSError(*error_number(failure)) from failure
+                self._failure = as_system_error(failure)
+                raise self._failure from failure
             if sequence > self._noted:
                 self._note_synced(sequence)
 
@@ -261,21 +305,36 @@ class Database:
             return
         present = self._rocks.latest_sequence_number()
         if present < sequence:
-            self.close()
+            self._let_go()
             raise damaged(self.path, f"changes {present + 1} to {sequence} were synced and are missing")
         self._noted = sequence
 
     def close(self) -> None:
         """Let go of everything, open scans and batches too; nothing is synced."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """RocksDB keeps the database locked until the last of these is gone. What it writes on the way is
+        in its log already, so a failure to write it costs nothing."""
         for scan in list(self._scans):
-            scan.close()
+            scan._cut()
         for batch in list(self._batches):
             batch._release()
         self._handles.clear()
         for table in self._tables:
-            table.close()
+            quietly_close(table)
         self._tables.clear()
-        self._rocks.close()
+        if self._rocks is not None:
+            quietly_close(self._rocks)
+            self._rocks = None
+
+
+def quietly_close(table: Any) -> None:
+    """Close, though the disk may be full."""
+    try:
+        table.close()
+    except Exception:
+        pass
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
@@ -293,9 +352,8 @@ def damaged(path: Path, cause: str) -> HeliosError:
     )
 
 
-def error_number(failure: Exception) -> tuple[int, str]:
+def as_system_error(failure: Exception) -> OSError:
     """RocksDB tells causes in words: tell a full disk from the rest."""
     text = str(failure)
-    if "No space left" in text or "NoSpace" in text:
-        return errno.ENOSPC, text
-    return errno.EIO, text
+    full = "No space left" in text or "NoSpace" in text
+    return OSError(errno.ENOSPC if full else errno.EIO, text)

@@ -10,6 +10,7 @@ Must never return bytes that do not check, and must never append before `replay`
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ RECORD_HEADER = struct.Struct("<IIIQ")
 
 CHECKED = struct.Struct("<QIIIQ")
 """What the check is over, before the header: position, the three numbers of above, XXH3-64 of the data."""
+
+WINDOW_BYTES = 1 << 20
+"""Read at once in a replay: what the processor's cache holds."""
 
 KIND_LINK = 0
 """The first record of a segment; its header is LINK: segment and offset where the one before it ended."""
@@ -65,7 +69,7 @@ class Journal:
         self._segments = Segments(directory, read_only=read_only)
         self._segment_bytes = segment_bytes
         self._read_only = read_only
-        self._cache: ByteCache[int] = ByteCache(CACHE_BYTES)
+        self._cache: ByteCache[int, bytes | memoryview] = ByteCache(CACHE_BYTES)
         self._limit = 0
         """Where the present segment is full; 0 while there is none to append to."""
         self._replayed = False
@@ -116,19 +120,21 @@ class Journal:
             self._cache.put(position, data)
         return memoryview(data)
 
-    def _load(self, position: int) -> bytes:
+    def _load(self, position: int) -> memoryview:
         number, offset = position >> OFFSET_BITS, position & OFFSET_MASK
         try:
             front = self._segments.read(number, offset, _HEADER_BYTES)
-            if len(front) == _HEADER_BYTES:
-                header_length, data_length, _, _ = RECORD_HEADER.unpack(front)
-                rest = header_length + data_length
-                if offset + _HEADER_BYTES + rest <= self._segments.size(number):
-                    content = front + self._segments.read(number, offset + _HEADER_BYTES, rest)
-                    if parse(memoryview(content), 0, position) is not None:
-                        return content[_HEADER_BYTES + header_length :]
+            length = record_length(front)
+            if length and offset + length <= self._segments.size(number):
+                rest = self._segments.read(number, offset + _HEADER_BYTES, length - _HEADER_BYTES)
+                record = parse(front, memoryview(rest), position)
+                if record is not None:
+                    return memoryview(rest)[len(record.header) :]
         except FileNotFoundError:
             pass
+        except OSError as failure:
+            if failure.errno != errno.EIO:
+                raise
         raise Corruption("journal record", self._where(position))
 
     def _where(self, position: int) -> str:
@@ -149,19 +155,39 @@ class Journal:
         elif offset > segments.size(number) or number not in numbers:
             raise Corruption("journal", f"{self._where(start)}: it ends before that")
         while number:
-            content = memoryview(segments.read(number, offset, segments.size(number) - offset))
-            base = (number << OFFSET_BITS) + offset
-            at = 0
-            while (found := parse(content, at, base + at)) is not None:
-                record, length = found
+            for record, end in self._records(number, offset):
+                offset = end
                 if record.kind != KIND_LINK:
                     yield record
-                at += length
-            offset += at
-            if at != len(content) or not self._links(number + 1, Mark(number, offset)):
+            if offset != segments.size(number) or not self._links(number + 1, Mark(number, offset)):
                 break
             number, offset = number + 1, 0
         self._finish(number, offset, start >> OFFSET_BITS)
+
+    def _records(self, number: int, offset: int) -> Iterator[tuple[Record, int]]:
+        """The whole records of a segment from `offset` on, each with the offset of its end."""
+        size = self._segments.size(number)
+        window, at = memoryview(b""), 0
+        while True:
+            if len(window) - at < _HEADER_BYTES:
+                window, at = self._window(number, offset, _HEADER_BYTES), 0
+            middle = at + _HEADER_BYTES
+            length = record_length(window[at:middle])
+            if not length or offset + length > size:
+                return
+            if len(window) - at < length:
+                window, at, middle = self._window(number, offset, length), 0, _HEADER_BYTES
+            position = (number << OFFSET_BITS) + offset
+            record = parse(window[at:middle], window[middle : at + length], position)
+            if record is None:
+                return
+            at += length
+            offset += length
+            yield record, offset
+
+    def _window(self, number: int, offset: int, length: int) -> memoryview:
+        """At least `length` bytes of a segment, if there are so many, and many small records at once."""
+        return memoryview(self._segments.read(number, offset, max(length, WINDOW_BYTES)))
 
     def _links(self, number: int, end: Mark) -> bool:
         """Whether segment `number` is there and goes on from `end`."""
@@ -220,25 +246,25 @@ class Journal:
         self._segments.close()
 
 
-def parse(content: memoryview, offset: int, position: int) -> tuple[Record, int] | None:
-    """The record at `offset` of `content`, which lies at `position` of the journal, and its length.
+def record_length(front: bytes | memoryview) -> int:
+    """The length of the record that begins with `front`, as it says itself; 0 when that is too short."""
+    if len(front) < _HEADER_BYTES:
+        return 0
+    header_length, data_length, _, _ = RECORD_HEADER.unpack_from(front)
+    return _HEADER_BYTES + int(header_length) + int(data_length)
 
-    None when there is no whole record.
-    """
-    start = offset + _HEADER_BYTES
-    if start > len(content):
+
+def parse(front: bytes | memoryview, rest: memoryview, position: int) -> Record | None:
+    """The record at `position`, from the fixed part and the rest of it; None when it does not check."""
+    header_length, data_length, kind, check = RECORD_HEADER.unpack(front)
+    if len(rest) != header_length + data_length:
         return None
-    header_length, data_length, kind, check = RECORD_HEADER.unpack_from(content, offset)
-    middle = start + header_length
-    end = middle + data_length
-    if end > len(content):
-        return None
-    header = bytes(content[start:middle])
-    data_check = xxh3_64_intdigest(content[middle:end])
+    header = bytes(rest[:header_length])
+    data_check = xxh3_64_intdigest(rest[header_length:])
     checked = _pack_checked(position, header_length, data_length, kind, data_check)
     if xxh3_64_intdigest(checked + header) != check:
         return None
-    return Record(kind, position, header, data_length), end - offset
+    return Record(kind, position, header, data_length)
 
 
 def link_record(number: int, end: Mark) -> bytes:

@@ -40,7 +40,7 @@ class Objects:
     ):
         self._packs = packs
         self._database = database
-        self._cache: ByteCache[bytes] = ByteCache(cache_bytes)
+        self._cache: ByteCache[bytes, bytes] = ByteCache(cache_bytes)
         self._pending: dict[bytes, Location] = {}
         """In the order of their locations."""
         self._suspects: set[bytes] = set()
