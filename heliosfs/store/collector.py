@@ -33,11 +33,13 @@ PACKS_AT_ONCE = 16
 
 def collect(objects: Objects, live: Callable[[bytes], bool]) -> Iterator[None]:
     """See `Objects.collect`."""
-    counts = yield from _survey(objects, live)
-    sparse = objects.sparse_packs(counts, LIVE_SHARE_MIN)
-    for first in range(0, len(sparse), PACKS_AT_ONCE):
-        yield from _rewrite(objects, frozenset(sparse[first : first + PACKS_AT_ONCE]))
-    objects.end_protection()
+    try:
+        counts = yield from _survey(objects, live)
+        sparse = objects.sparse_packs(counts, LIVE_SHARE_MIN)
+        for first in range(0, len(sparse), PACKS_AT_ONCE):
+            yield from _rewrite(objects, frozenset(sparse[first : first + PACKS_AT_ONCE]))
+    finally:
+        objects.end_protection()
 
 
 def _survey(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, None, dict[int, int]]:

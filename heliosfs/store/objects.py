@@ -134,7 +134,7 @@ class Objects:
         try:
             body = self._packs.read(location, digest)
         except OSError as failure:
-            if failure.errno not in (errno.EIO, errno.EBADF):
+            if failure.errno != errno.EIO:
                 raise
             raise Corruption("object", f"{self._packs.where(location)}: {failure}", digest) from failure
         data = codec.decode(location.codec, body, location.raw_length)
@@ -240,7 +240,8 @@ class Objects:
 
         Packs that are mostly dead are rewritten. Their files go in two steps, since they must outlive the
         flush that says so: `removable_packs` after its batch was written, and `remove_packs` of what that
-        returned after the database was synced. OSError when the disk is full; what was done until then holds.
+        returned after the database was synced. One collection at a time. OSError when the disk is full; what
+        was done until then holds.
         """
         if self._touched is None:
             self.protect()

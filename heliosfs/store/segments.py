@@ -36,6 +36,18 @@ class Mark(NamedTuple):
     offset: int
 
 
+class _Reader:
+    """A descriptor that closes with its last user: a file may be removed while another thread reads it."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 class Segments:
     """The files `DIRECTORY/%010d`."""
 
@@ -50,10 +62,12 @@ class Segments:
         self._writer = -1
         self._unsynced: dict[int, int] = {}
         """Write descriptors of full files that no sync has covered yet."""
-        self._readers: OrderedDict[int, int] = OrderedDict()
+        self._readers: OrderedDict[int, _Reader] = OrderedDict()
         self._lock = threading.Lock()
         self._synced = Mark(0, 0)
-        self._directory_changed = not read_only
+        self._directory_changes = 0 if read_only else 1
+        """Names made and removed so far; the first stands for those of an earlier process."""
+        self._directory_synced = 0
         self._failure: OSError | None = None
         self.number = 0
         """The file being written; 0 before `resume` or `create`."""
@@ -123,7 +137,7 @@ class Segments:
             os.unlink(path)
             raise
         self._switch(number, writer, len(first))
-        self._directory_changed = True
+        self._directory_changes += 1
 
     def resume(self, number: int, dirty: Sequence[int] = ()) -> None:
         """Go on writing at the end of the last file; the next sync covers the `dirty` ones too."""
@@ -151,26 +165,28 @@ class Segments:
     def read(self, number: int, offset: int, length: int) -> bytes:
         """The bytes there, fewer at the end of the file. FileNotFoundError when there is no such file."""
         reader = self._reader(number)
-        data = os.pread(reader, min(length, _READ_BYTES_MAX), offset)
+        descriptor = reader.descriptor
+        data = os.pread(descriptor, min(length, _READ_BYTES_MAX), offset)
         if len(data) == length or not data:
             return data
         parts = [data]
         got = len(data)
-        while got < length and (data := os.pread(reader, min(length - got, _READ_BYTES_MAX), offset + got)):
+        while got < length and (
+            data := os.pread(descriptor, min(length - got, _READ_BYTES_MAX), offset + got)
+        ):
             parts.append(data)
             got += len(data)
         return b"".join(parts)
 
-    def _reader(self, number: int) -> int:
+    def _reader(self, number: int) -> _Reader:
         with self._lock:
             reader = self._readers.get(number)
             if reader is not None:
                 self._readers.move_to_end(number)
                 return reader
-            reader = os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC)
-            self._readers[number] = reader
+            reader = self._readers[number] = _Reader(os.open(self.path(number), os.O_RDONLY | os.O_CLOEXEC))
             if len(self._readers) > READ_DESCRIPTORS_MAX:
-                os.close(self._readers.popitem(last=False)[1])
+                self._readers.popitem(last=False)
             return reader
 
     def truncate(self, number: int, size: int) -> None:
@@ -190,10 +206,11 @@ class Segments:
         os.unlink(self.path(number))
         with self._lock:
             del self._sizes[number]
-            for descriptor in (self._readers.pop(number, -1), self._unsynced.pop(number, -1)):
-                if descriptor >= 0:
-                    os.close(descriptor)
-        self._directory_changed = True
+            self._readers.pop(number, None)
+            descriptor = self._unsynced.pop(number, -1)
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._directory_changes += 1
 
     def mark(self) -> Mark:
         """Where the next byte goes."""
@@ -207,15 +224,19 @@ class Segments:
             if self._failure is not None:
                 text = f"an earlier sync of {self.directory} failed: {self._failure}"
                 raise OSError(self._failure.errno, text)
-            if mark == self._synced and not self._unsynced and not self._directory_changed:
+            changes = self._directory_changes
+            if mark == self._synced and not self._unsynced and changes == self._directory_synced:
                 return mark
             full = list(self._unsynced)
             descriptors = [os.dup(descriptor) for descriptor in self._unsynced.values()]
             if self._writer >= 0:
                 descriptors.append(os.dup(self._writer))
-            directory_changed, self._directory_changed = self._directory_changed, False
+            directory_changed = changes != self._directory_synced
         try:
-            self._sync_all(descriptors, directory_changed)
+            for descriptor in descriptors:
+                os.fdatasync(descriptor)
+            if directory_changed:
+                sync_directory(self.directory)
         except OSError as failure:
             self._failure = failure
             raise
@@ -224,22 +245,17 @@ class Segments:
                 os.close(descriptor)
         with self._lock:
             self._synced = max(self._synced, mark)
+            self._directory_synced = max(self._directory_synced, changes)
             for number in full:
                 descriptor = self._unsynced.pop(number, -1)
                 if descriptor >= 0:
                     os.close(descriptor)
         return mark
 
-    def _sync_all(self, descriptors: list[int], directory_changed: bool) -> None:
-        for descriptor in descriptors:
-            os.fdatasync(descriptor)
-        if directory_changed:
-            sync_directory(self.directory)
-
     def close(self) -> None:
         """Close every descriptor; nothing is synced."""
         with self._lock:
-            for descriptor in (*self._readers.values(), *self._unsynced.values(), self._writer):
+            for descriptor in (*self._unsynced.values(), self._writer):
                 if descriptor >= 0:
                     os.close(descriptor)
             self._readers.clear()

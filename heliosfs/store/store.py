@@ -87,6 +87,8 @@ class Store:
         self.journal.close()
         self.objects.close()
         self.database.close()
+        if not self.read_only:
+            os.ftruncate(self._lock, 0)
         os.close(self._lock)
 
 
@@ -161,7 +163,8 @@ def read_format(path: Path) -> dict[str, Any]:
 
 def take_lock(path: Path, read_only: bool, holder: str) -> int:
     """Lock the store while the descriptor is open. HeliosError that names the holder when it is held."""
-    lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    access = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+    lock = os.open(path / LOCK_NAME, access | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,0 +1,1 @@
+"""The store floor: journal, database, packs, chunker, objects, collector, store."""
