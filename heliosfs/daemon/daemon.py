@@ -7,7 +7,6 @@ Invariants:
 3. A signal that comes while it is closing changes nothing: closing goes on.
 """
 
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -23,10 +22,6 @@ from heliosfs.fuse.options import Options
 from heliosfs.fuse.serve import serve
 from heliosfs.store.store import Store
 from heliosfs.volume.volume import Volume
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""The collector looks at young objects after this many allocations more than frees. Inodes and records live
-long and form no cycles, so a look finds nothing and costs the request that it falls into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +40,27 @@ def run(assignment: Assignment, ready: Callable[[], None]) -> None:
     background.raise_file_limit()
     read_only = assignment.options.read_only
     with closing(Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint)) as store:
-        if assignment.foreground:
-            log.to_stderr(assignment.log_level)
-        else:
-            log.to_files(assignment.store, assignment.log_level)
+        _begin_log(assignment)
         volume = Volume.open(store)
         try:
-            _tune_collector()
             trio.run(_serve, volume, assignment, ready)
         finally:
             _ignore_signals()
             notify.notify(notify.STOPPING)
             volume.close()
     log.log.info("closed %s", assignment.store)
+
+
+def _begin_log(assignment: Assignment) -> None:
+    if not assignment.foreground:
+        try:
+            log.to_files(assignment.store, assignment.log_level)
+            return
+        except OSError:
+            if not assignment.options.read_only:
+                raise
+            # A store on a medium that cannot be written is served all the same.
+    log.to_stderr(assignment.log_level)
 
 
 async def _serve(volume: Volume, assignment: Assignment, ready: Callable[[], None]) -> None:
@@ -93,9 +96,3 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
 def _ignore_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _tune_collector() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
