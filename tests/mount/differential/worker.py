@@ -1,0 +1,207 @@
+"""One process that carries out steps in its working directory and tells the outcome of each.
+
+Run by its path, as root or as another user, with one JSON step a line on its standard input; imports nothing
+of ours. An outcome is what a program could tell: a value or the name of an errno, never an inode number or a
+clock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import mmap
+import os
+import random
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+CLOCK_TICK_SECONDS = 0.02
+SET_TIMES_BELOW_NS = 1_500_000_000 * 10**9
+"""Times before this moment were set by a step, and compare exactly; later ones are the clock's."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+descriptors: dict[int, int] = {}
+
+
+def content(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size) if seed % 3 else bytes([seed % 256]) * size
+
+
+def told(data: bytes) -> str:
+    """Content as it is compared and shown: short ones whole."""
+    if len(data) <= 24:
+        return repr(data)
+    return f"{len(data)} bytes {hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def status(found: os.stat_result) -> dict[str, Any]:
+    kind = stat.S_IFMT(found.st_mode)
+    return {
+        "mode": oct(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "nlink": found.st_nlink,
+        "size": None if kind == stat.S_IFDIR else found.st_size,
+        "rdev": found.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
+        "mtime": found.st_mtime_ns if found.st_mtime_ns < SET_TIMES_BELOW_NS else "now",
+    }
+
+
+def descriptor_of(slot: int) -> int:
+    """The open file in a slot; an empty slot is a bad descriptor."""
+    if slot not in descriptors:
+        raise OSError(errno.EBADF, "the slot is empty")
+    return descriptors[slot]
+
+
+def keep(slot: int, descriptor: int) -> None:
+    if slot in descriptors:
+        os.close(descriptors[slot])
+    descriptors[slot] = descriptor
+
+
+def do_open(slot: int, path: str, flags: int, mode: int) -> None:
+    # A fifo must not make anybody wait.
+    keep(slot, os.open(path, flags | os.O_NONBLOCK, mode))
+
+
+def do_open_at(slot: int, directory: int, path: str, flags: int, mode: int) -> None:
+    keep(slot, os.open(path, flags | os.O_NONBLOCK, mode, dir_fd=descriptor_of(directory)))
+
+
+def do_close(slot: int) -> None:
+    os.close(descriptor_of(slot))
+    del descriptors[slot]
+
+
+def do_renameat2(source: str, target: str, flags: int) -> None:
+    if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def do_map_write(slot: int, offset: int, seed: int, size: int) -> int:
+    """Write through a shared mapping, inside the file as it is now."""
+    descriptor = descriptor_of(slot)
+    length = os.fstat(descriptor).st_size
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or offset >= length:
+        return 0
+    data = content(seed, min(size, length - offset))
+    with mmap.mmap(descriptor, length) as mapping:
+        mapping[offset : offset + len(data)] = data
+        mapping.flush()
+    return len(data)
+
+
+def do_map_read(slot: int) -> str:
+    descriptor = descriptor_of(slot)
+    length = os.fstat(descriptor).st_size
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or length == 0:
+        return "nothing"
+    with mmap.mmap(descriptor, length, prot=mmap.PROT_READ) as mapping:
+        return told(bytes(mapping))
+
+
+def do_copy_range(source: int, target: int, size: int, source_offset: int, target_offset: int) -> int:
+    return os.copy_file_range(
+        descriptor_of(source), descriptor_of(target), size, source_offset, target_offset
+    )
+
+
+def do_listdir(path: str) -> list[str]:
+    return sorted(os.listdir(path))
+
+
+def do_list_at(slot: int) -> list[str]:
+    return sorted(os.listdir(descriptor_of(slot)))
+
+
+def do_timed(path: str, step: list[Any]) -> list[Any]:
+    """Which times of a path a step moves."""
+    before = os.lstat(path)
+    time.sleep(CLOCK_TICK_SECONDS)
+    outcome = perform(step)
+    try:
+        after = os.lstat(path)
+    except OSError as error:
+        return [outcome, errno.errorcode[error.errno or 0]]
+    if after.st_ino != before.st_ino:
+        return [outcome, "another file"]
+    moved = [name for name in ("st_mtime_ns", "st_ctime_ns") if getattr(after, name) != getattr(before, name)]
+    back = [name for name in moved if name == "st_ctime_ns" and after.st_ctime_ns < before.st_ctime_ns]
+    return [outcome, moved, back]
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "open": do_open,
+    "open_at": do_open_at,
+    "close": do_close,
+    "read": lambda slot, size: told(os.read(descriptor_of(slot), size)),
+    "pread": lambda slot, size, offset: told(os.pread(descriptor_of(slot), size, offset)),
+    "write": lambda slot, seed, size: os.write(descriptor_of(slot), content(seed, size)),
+    "pwrite": lambda slot, seed, size, offset: os.pwrite(descriptor_of(slot), content(seed, size), offset),
+    "seek": lambda slot, offset, how: os.lseek(descriptor_of(slot), offset, how),
+    "ftruncate": lambda slot, size: os.ftruncate(descriptor_of(slot), size),
+    "fstat": lambda slot: status(os.fstat(descriptor_of(slot))),
+    "fchmod": lambda slot, mode: os.fchmod(descriptor_of(slot), mode),
+    "fchown": lambda slot, uid, gid: os.fchown(descriptor_of(slot), uid, gid),
+    "fsync": lambda slot: os.fsync(descriptor_of(slot)),
+    "map_write": do_map_write,
+    "map_read": do_map_read,
+    "copy_range": do_copy_range,
+    "list_at": do_list_at,
+    "mkdir_at": lambda slot, path, mode: os.mkdir(path, mode, dir_fd=descriptor_of(slot)),
+    "unlink_at": lambda slot, path: os.unlink(path, dir_fd=descriptor_of(slot)),
+    "stat_at": lambda slot, path: status(os.stat(path, dir_fd=descriptor_of(slot))),
+    "rename_at": lambda slot, source, target: os.rename(source, target, src_dir_fd=descriptor_of(slot)),
+    "truncate": lambda path, size: os.truncate(path, size),
+    "stat": lambda path: status(os.stat(path)),
+    "lstat": lambda path: status(os.lstat(path)),
+    "access": lambda path, how: os.access(path, how, effective_ids=True),
+    "mkdir": lambda path, mode: os.mkdir(path, mode),
+    "rmdir": lambda path: os.rmdir(path),
+    "unlink": lambda path: os.unlink(path),
+    "rename": lambda source, target: os.rename(source, target),
+    "renameat2": do_renameat2,
+    "link": lambda source, target: os.link(source, target, follow_symlinks=False),
+    "symlink": lambda target, path: os.symlink(target, path),
+    "readlink": lambda path: os.readlink(path),
+    "mknod": lambda path, mode, device: os.mknod(path, mode, device),
+    "chmod": lambda path, mode: os.chmod(path, mode),
+    "lchown": lambda path, uid, gid: os.lchown(path, uid, gid),
+    "utime": lambda path, access, change: os.utime(path, ns=(access, change), follow_symlinks=False),
+    "touch": lambda path: os.utime(path),
+    "setxattr": lambda path, name, seed, size, flags: os.setxattr(path, name, content(seed, size), flags),
+    "getxattr": lambda path, name: told(os.getxattr(path, name)),
+    "listxattr": lambda path: sorted(os.listxattr(path)),
+    "removexattr": lambda path, name: os.removexattr(path, name),
+    "listdir": do_listdir,
+    "timed": do_timed,
+}
+
+
+def perform(step: list[Any]) -> Any:
+    """The outcome of one step: its value, or the name of its errno."""
+    try:
+        return OPERATIONS[step[0]](*step[1:])
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def main() -> None:
+    uid = int(sys.argv[1])
+    os.umask(0o022)
+    if uid:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    for line in sys.stdin:
+        print(json.dumps(perform(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

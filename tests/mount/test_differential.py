@@ -1,0 +1,68 @@
+"""The differential fuzzer with fixed seeds (`scripts/fuzz` runs longer ones), and the fuzzer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .differential.duel import Arena, HostArena, VolumeArena, duel
+from .differential.shrink import shrink
+from .differential.steps import DISTURBANCE, Step, program
+from .support import on_host
+from .volumes import mounted, scratch_directory
+
+PROCESSES = 3
+
+
+@pytest.fixture(scope="module")
+def arena() -> Iterator[Arena]:
+    with scratch_directory() as base:
+        if on_host:
+            yield HostArena(base)
+        else:
+            with mounted() as volume:
+                yield VolumeArena(base, volume)
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_the_mount_behaves_as_the_host(arena: Arena, seed: int) -> None:
+    found = duel(arena, program(seed, 1_500, PROCESSES), PROCESSES)
+    assert found is None, f"scripts/fuzz --seed {seed} --steps 1500\n{found}"
+
+
+@pytest.mark.parametrize("seed", range(101, 104))
+def test_snapshots_forks_and_kills_disturb_nothing(arena: Arena, seed: int) -> None:
+    found = duel(arena, program(seed, 600, PROCESSES, disturb=True), PROCESSES)
+    assert found is None, f"scripts/fuzz --seed {seed} --steps 600 --disturb\n{found}"
+
+
+class PlantedArena(HostArena):
+    """Its disturbance writes into our side: a fault that the duel must find."""
+
+    def disturb(self, kind: str, number: int, host: Path) -> None:
+        (host.parent / host.name.replace("host", "ours") / "planted").touch()
+
+
+def test_a_difference_is_found_and_shrunk() -> None:
+    with scratch_directory() as base:
+        planted = PlantedArena(base)
+        steps: list[Step] = [
+            *program(7, 40, PROCESSES),
+            [DISTURBANCE, "plant", 0],
+            *program(8, 40, PROCESSES),
+        ]
+        found = duel(planted, steps, PROCESSES)
+        assert found is not None
+        assert "planted" in f"{found}"
+        small = shrink(steps, lambda candidate: duel(planted, candidate, PROCESSES) is not None, attempts=60)
+        assert [DISTURBANCE, "plant", 0] in small
+        assert len(small) <= 2
+
+
+def test_a_program_depends_on_its_seed_alone() -> None:
+    assert program(5, 200) == program(5, 200)
+    assert program(5, 200) != program(6, 200)
+    undisturbed = [step for step in program(5, 200, disturb=True) if step[0] != DISTURBANCE]
+    assert undisturbed == program(5, 200)
