@@ -2,19 +2,16 @@
 
     Refusal                       its errno
     Corruption                    EIO, logged once for each damaged thing
-    OSError of the store's disk   ENOSPC or EDQUOT when that is the cause, otherwise EIO, logged once
+    OSError of the store's disk   ENOSPC or EDQUOT when that is the cause, otherwise EIO, logged
     anything else                 EIO: a mistake of ours, logged once for each place, counted; the mount goes on
 
-Every request handler is wrapped by `handler`, so no exception ever reaches pyfuse3's loop, which would end.
+Every request handler is wrapped (see `handler`), so that no exception reaches pyfuse3's loop, which would
+end.
 """
 
 import errno
-import functools
 import logging
 import traceback
-from collections.abc import Callable, Coroutine
-from types import CoroutineType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pyfuse3 import FUSEError
 
@@ -26,9 +23,6 @@ LOGGED_MAX = 1000
 """Different faults that are logged; more would only fill the log."""
 SHOWN_CHARACTERS = 200
 """Of each argument in the log: a write's data may be a megabyte."""
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Faults:
@@ -77,39 +71,6 @@ class Faults:
     def statistics(self) -> dict[str, int]:
         """Numbers for `stats`."""
         return {"corruptions": self.corruptions, "disk_errors": self.disk_errors, "mistakes": self.mistakes}
-
-
-class Handles(Protocol):
-    """What `handler` needs of the object whose methods it wraps."""
-
-    requests: dict[str, int]
-    faults: Faults
-
-
-S = TypeVar("S", bound=Handles)
-
-
-def handler(
-    function: Callable[Concatenate[S, P], R | Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Make a request handler of a plain function: count it, await what it returns if that must be awaited, and
-    turn every exception into one that pyfuse3 answers with an errno."""
-    kind = function.__name__
-
-    @functools.wraps(function)
-    async def handle(self: S, *arguments: P.args, **none: P.kwargs) -> R:
-        self.requests[kind] += 1
-        try:
-            result = function(self, *arguments)
-            if result.__class__ is CoroutineType:
-                return await result  # type: ignore[misc,no-any-return]
-            return result  # type: ignore[return-value]
-        except FUSEError:
-            raise
-        except Exception as error:
-            raise FUSEError(self.faults.errno_of(error, kind, arguments)) from None
-
-    return handle
 
 
 def _shown(arguments: tuple[object, ...]) -> str:

@@ -33,7 +33,7 @@ def own() -> list[Mount]:
 
 
 def device_at(mountpoint: str) -> str:
-    """"major:minor" of what is mounted at an absolute path; empty when nothing is."""
+    """ "major:minor" of what is mounted at an absolute path; empty when nothing is."""
     path = os.fsencode(mountpoint)
     devices = [mount.device for mount in own() if mount.mountpoint == path]
     return devices[-1] if devices else ""

@@ -1,8 +1,8 @@
 """Inode numbers as the kernel sees them: (view number, inode number) packed into 53 bits.
 
 The main branch is view 0, so its numbers are the inode numbers themselves. Numbers 2 to 15 of every view and
-those from INO_MAX up stand for the reserved names of a tree root; no file has them. Number 1 is special to the
-kernel: it is the root of the mount, whichever view that belongs to.
+those from INO_MAX up stand for the reserved names of a tree root; no file has them. Number 1 is special to
+the kernel: it is the root of the mount, whichever view that belongs to.
 """
 
 from typing import Final

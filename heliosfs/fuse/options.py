@@ -40,7 +40,8 @@ class Options:
     fast_loop: bool = True
     """Replace the waiting part of pyfuse3's request loop."""
     spin_microseconds: int = 30
-    """How long the loop looks for the next request before it sleeps; 0 saves power, more than 50 never helps."""
+    """How long the loop looks for the next request before it sleeps; 0 saves power, more than 50 never
+    helps."""
     read_ahead_kilobytes: int = 1024
     """How far the kernel reads ahead in sequential reads, where we may set it (root); 0 leaves it alone."""
     low_latency: bool = False

@@ -1,7 +1,8 @@
 """What /proc says about the processes that make requests.
 
-The kernel names a caller by the id of its *thread*. /proc answers for thread ids too. Processes come and go and
-may live in another pid namespace (their id is then 0): everything here answers "unknown" rather than fail.
+The kernel names a caller by the id of its *thread*. /proc answers for thread ids too. Processes come and go
+and may live in another pid namespace (their id is then 0): everything here answers "unknown" rather than
+fail.
 """
 
 import os

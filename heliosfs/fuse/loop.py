@@ -1,0 +1,252 @@
+"""The waiting part of pyfuse3's request loop, made fast, and the place where background work gets its turn.
+
+pyfuse3 takes every asynchronous primitive from its module global `trio`, the seam through which it supports
+asyncio. `RequestLoop.install` puts an object there that is trio except for two names that the loop uses
+once per request:
+
+    Lock                    an uncontended acquire and release costs no turn of the scheduler
+    lowlevel.wait_readable  looks first, then looks again for some microseconds, and only then sleeps in epoll
+
+Invariants:
+  1. `wait_readable` returns only when the descriptor is readable: pyfuse3's read afterwards would block.
+  2. Other tasks get a turn every TURN_REQUESTS requests at the latest, sooner while a handler waits for one.
+  3. Background work runs in steps, between which waiting requests are looked for. While requests never
+     pause it gets one step every BUSY_STEP_NANOSECONDS.
+  4. No spinning while a handler is suspended: what it waits for needs this thread.
+"""
+
+import os
+import select
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+import pyfuse3
+import trio
+
+TURN_REQUESTS: Final = 64
+"""About a millisecond of requests between two turns of the scheduler."""
+TURN_REQUESTS_WAITING: Final = 16
+"""While a handler is suspended: a turn costs about as much as a request."""
+QUIET_MILLISECONDS: Final = 1
+"""Silence before background work begins: longer than the gaps within a burst of requests."""
+STEPS_PER_TURN: Final = 8
+BUSY_STEP_NANOSECONDS: Final = 10_000_000
+"""A step takes up to 1 ms, so the share of background work under load is a tenth at most."""
+PREEMPTED_NANOSECONDS: Final = 20_000
+"""Two looks farther apart than this: somebody else wants this processor."""
+HOLD_NANOSECONDS: Final = 5_000_000
+"""No spinning for this long after that."""
+SPIN_MIN_NANOSECONDS: Final = 2_000
+"""A spin shorter than this sees nothing that the first look did not."""
+
+WaitReadable = Callable[[int], Awaitable[None]]
+
+
+class Activity:
+    """How many handlers are suspended."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+
+class Background(Protocol):
+    """Work that waits for idle time."""
+
+    def pending(self) -> bool: ...
+
+    def step(self) -> None: ...
+
+
+class Lock:
+    """A lock that is free to take when nobody holds it."""
+
+    __slots__ = ("_held", "_waiting")
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def __aenter__(self) -> None:
+        while self._held:
+            await self._waiting.park()
+        self._held = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held = False
+        if self._waiting:
+            self._waiting.unpark()
+
+
+class _Delegate:
+    """An object that is another one but for the attributes set on it."""
+
+    def __init__(self, original: Any, **instead: Any) -> None:
+        self._original = original
+        vars(self).update(instead)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class RequestLoop:
+    """Replaces pyfuse3's way of waiting for requests. One for a process, as pyfuse3 has one session."""
+
+    def __init__(self, activity: Activity, background: Background, spin_microseconds: int) -> None:
+        self.installed = False
+        self.slept = 0
+        self.spun = 0
+        self.missed = 0
+        self.preempted = 0
+        self.steps = 0
+        self.busy_steps = 0
+        self.served = 0
+        self._activity = activity
+        self._background = background
+        self._spin_max = spin_microseconds * 1000
+        self._spin = self._spin_max
+        self._hold = 0
+        self._last_step = 0
+        self._closing = False
+        self._poll: Callable[[int], list[tuple[int, int]]] = select.poll().poll
+        self._lowlevel = _Delegate(trio.lowlevel)
+
+    def install(self, handshake: Callable[[], bool] | None = None) -> bool:
+        """Take the seam; False when this pyfuse3 has none, which then works as it is.
+
+        `handshake` is called instead of waiting until it returns True: see `relay`.
+        """
+        if getattr(pyfuse3, "trio", None) is not trio:
+            return False
+        vars(self._lowlevel)["wait_readable"] = self._first_wait(handshake)
+        vars(pyfuse3)["trio"] = _Delegate(trio, Lock=Lock, lowlevel=self._lowlevel)
+        self.installed = True
+        return True
+
+    def uninstall(self) -> None:
+        """Leave pyfuse3 as it was."""
+        if self.installed:
+            vars(pyfuse3)["trio"] = trio
+            self.installed = False
+
+    def terminate(self) -> None:
+        """End `pyfuse3.main` from another task of the same trio run."""
+        self._closing = True
+        pyfuse3.terminate()
+
+    def statistics(self) -> dict[str, int]:
+        """Numbers for `stats`."""
+        names = ("served", "slept", "spun", "missed", "preempted", "steps", "busy_steps")
+        return {name: getattr(self, name) for name in names}
+
+    def _first_wait(self, handshake: Callable[[], bool] | None) -> WaitReadable:
+        """Until the session is established; then the fast one takes its place."""
+
+        async def wait_readable(descriptor: int) -> None:
+            if handshake is not None and not handshake():
+                return
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            self._poll = poll.poll
+            fast = self._fast_wait()
+            vars(self._lowlevel)["wait_readable"] = fast
+            await fast(descriptor)
+
+        return wait_readable
+
+    def _fast_wait(self) -> WaitReadable:
+        poll = self._poll
+        idle = self._idle
+        activity = self._activity
+        served = 0
+
+        async def wait_readable(descriptor: int) -> None:
+            nonlocal served
+            if not poll(0):
+                await idle(descriptor)
+            served += 1
+            if not served % TURN_REQUESTS_WAITING and (activity.waiting or not served % TURN_REQUESTS):
+                self.served = served
+                await self._turn()
+
+        return wait_readable
+
+    async def _turn(self) -> None:
+        """Between two requests of a load that does not pause. The descriptor is readable and stays so."""
+        now = time.perf_counter_ns()
+        if now - self._last_step > BUSY_STEP_NANOSECONDS and self._background.pending():
+            self._last_step = now
+            self.busy_steps += 1
+            self._background.step()
+        await trio.lowlevel.checkpoint()
+
+    async def _idle(self, descriptor: int) -> None:
+        """Nothing waits: look a little longer, work a little, sleep. Returns when there is a request."""
+        start = time.perf_counter_ns()
+        if self._spin >= SPIN_MIN_NANOSECONDS and not self._activity.waiting and start > self._hold:
+            if self._spins(start):
+                return
+        if self._background.pending() and await self._works(descriptor):
+            return
+        self.slept += 1
+        await self._sleep(descriptor)
+        if time.perf_counter_ns() - start < self._spin_max:
+            self._spin = self._spin_max
+
+    async def _sleep(self, descriptor: int) -> None:
+        if self._closing:
+            raise trio.ClosedResourceError
+        await trio.lowlevel.wait_readable(descriptor)
+
+    def _spins(self, start: int) -> bool:
+        """Look again and again for a moment; whether a request came."""
+        poll = self._poll
+        now = time.perf_counter_ns
+        give_way = os.sched_yield
+        last = start
+        end = start + self._spin
+        while True:
+            give_way()
+            if poll(0):
+                self.spun += 1
+                self._spin = self._spin_max
+                return True
+            looked = now()
+            if looked - last > PREEMPTED_NANOSECONDS:
+                self.preempted += 1
+                self._hold = looked + HOLD_NANOSECONDS
+                return False
+            if looked >= end:
+                self.missed += 1
+                self._spin >>= 1
+                return False
+            last = looked
+
+    async def _works(self, descriptor: int) -> bool:
+        """Background work after a moment of silence; whether a request came meanwhile."""
+        if self._activity.waiting:
+            with trio.move_on_after(QUIET_MILLISECONDS / 1000):
+                await self._sleep(descriptor)
+                return True
+        elif self._poll(QUIET_MILLISECONDS):
+            return True
+        steps = 0
+        while self._background.pending():
+            self._background.step()
+            steps += 1
+            self.steps += 1
+            if self._poll(0):
+                return True
+            if self._activity.waiting or not steps % STEPS_PER_TURN:
+                await trio.lowlevel.checkpoint()
+                if self._poll(0):
+                    return True
+                if self._closing:
+                    raise trio.ClosedResourceError
+        self._last_step = time.perf_counter_ns()
+        return False

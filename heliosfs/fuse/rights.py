@@ -1,0 +1,48 @@
+"""Who may change a tree as a whole.
+
+Whoever may create files in the root directory may checkpoint and fork; what changes the live tree for
+everyone is for the owner of the root directory and for root.
+"""
+
+import errno
+from stat import S_IWGRP, S_IWOTH, S_IWUSR
+from typing import NamedTuple
+
+from heliosfs.base.errors import Refusal
+from heliosfs.fuse import processes
+from heliosfs.view.inode import Caller, Inode
+
+
+class Requester(NamedTuple):
+    """Who asks: ids as the kernel gave them with the request."""
+
+    uid: int
+    gid: int
+    pid: int
+
+    def caller(self) -> Caller:
+        """The same for the operation log, with the command's name."""
+        return Caller(self.uid, self.gid, self.pid, processes.command(self.pid))
+
+
+def check_may_write(root: Inode, requester: Requester) -> None:
+    """EACCES unless the requester may create files in this root directory."""
+    if not _may_write(root, requester):
+        raise Refusal(errno.EACCES, "this needs the right to create files in the root directory of the tree")
+
+
+def check_is_owner(root: Inode, requester: Requester) -> None:
+    """EPERM unless the requester owns this root directory or is root."""
+    if requester.uid not in (0, root.uid):
+        raise Refusal(errno.EPERM, "this is for the owner of the root directory of the tree, and for root")
+
+
+def _may_write(root: Inode, requester: Requester) -> bool:
+    uid, gid, pid = requester
+    if uid == 0:
+        return True
+    if uid == root.uid:
+        return bool(root.mode & S_IWUSR)
+    if gid == root.gid or root.gid in processes.groups(pid):
+        return bool(root.mode & S_IWGRP)
+    return bool(root.mode & S_IWOTH)

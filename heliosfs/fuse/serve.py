@@ -1,0 +1,248 @@
+"""Serve a volume at a mountpoint: puts the parts together, and takes them apart in order.
+
+At the end, however it comes: dirty pages are written back and the mount is gone before the loop stops
+answering, so that nobody hangs and nothing acknowledged is missing. Closing the volume is up to whoever
+opened it.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pyfuse3
+import trio
+
+from heliosfs.base.errors import HeliosError
+from heliosfs.fuse import magic, tuning
+from heliosfs.fuse.background import BackgroundWork
+from heliosfs.fuse.commits import GroupCommit
+from heliosfs.fuse.control import Control
+from heliosfs.fuse.errors import Faults
+from heliosfs.fuse.filling import Fillings
+from heliosfs.fuse.handles import Handles
+from heliosfs.fuse.inode_table import InodeTable
+from heliosfs.fuse.kernel_cache import KernelCache
+from heliosfs.fuse.loop import Activity, RequestLoop
+from heliosfs.fuse.namespace import Namespace
+from heliosfs.fuse.numbers import pack
+from heliosfs.fuse.operations import Operations
+from heliosfs.fuse.options import KNOWN_COPIERS, Options
+from heliosfs.fuse.relay import HandshakeFailed
+from heliosfs.fuse.session import Session
+from heliosfs.fuse.switching import Switcher
+from heliosfs.fuse.trees import Trees
+from heliosfs.fuse.verbs import Verbs
+from heliosfs.view.inode import Inode
+from heliosfs.volume.branch import Branch
+from heliosfs.volume.volume import Volume
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.2
+BUSY_REQUESTS_PER_TICK: Final = 100
+"""Traffic above this is worth keeping processors awake for, where that was asked for."""
+IDLE_STEPS_MAX: Final = 16
+"""Background steps in a row where the loop cannot run them itself."""
+END_SECONDS: Final = 10
+"""How long requests in progress may take once the mount is gone from view but still in use."""
+
+
+async def serve(volume: Volume, mountpoint: str, options: Options, ready: Callable[[], None]) -> None:
+    """Mount the volume and serve it until it is unmounted or this is cancelled.
+
+    `ready` is called once the mount can be used. Raises HeliosError when it cannot be mounted.
+    """
+    mounted = Mounted(volume, mountpoint, options)
+    await mounted.run(ready)
+
+
+class Mounted:
+    """One volume at one mountpoint."""
+
+    def __init__(self, volume: Volume, mountpoint: str, options: Options) -> None:
+        self.volume = volume
+        self.options = options
+        self.faults = Faults()
+        self.activity = Activity()
+        self.background = BackgroundWork(volume, self.faults)
+        self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
+        self.session = Session(mountpoint, str(volume.store.path), options)
+        self.cache = KernelCache(self.session.mountpoint)
+        self.handles = Handles()
+        self.commits = GroupCommit(volume.sync_blocking)
+        self.fillings = Fillings(volume.settle, self.faults)
+        self.tuned: dict[str, bool] = {}
+        self.started = time.time()
+        branch = _find_branch(volume, options.branch)
+        self.trees = Trees(volume, branch)
+        self.table = InodeTable(branch.view.root, volume.generation, self.trees.released)
+        self.switcher = Switcher(self.table, self.handles, self.cache)
+        self.verbs = Verbs(self)
+        self.control = Control(self.verbs, self.faults)
+        self.namespace = Namespace(
+            volume, self.trees, self.table, self.handles, self.cache, self.fillings, self.control,
+            frozenset(map(str.encode, KNOWN_COPIERS + options.copiers)),
+        )  # fmt: skip
+        self.operations = Operations(
+            self.table, self.handles, self.namespace, self.fillings, self.commits, self.faults, self.activity,
+            str(volume.store.path), options,
+        )  # fmt: skip
+        self._nursery: trio.Nursery | None = None
+        self._established = trio.Event()
+        self._finished = trio.Event()
+
+    def statistics(self) -> dict[str, Any]:
+        """Numbers of this floor for `stats`."""
+        return {
+            "requests": {kind: count for kind, count in self.operations.requests.items() if count},
+            "loop": self.loop.statistics(),
+            "faults": self.faults.statistics(),
+            "background_failures": self.background.failures,
+            "inodes_known": len(self.table.known),
+            "files_open": len(self.handles.files),
+            "directories_open": len(self.handles.directories),
+            "syncs_asked": self.commits.asked,
+            "syncs_done": self.commits.done,
+        }
+
+    def features(self) -> dict[str, bool]:
+        """What makes it fast, and whether it is in effect."""
+        return {
+            "own_mount": self.session.relay is not None,
+            "fast_loop": self.loop.installed,
+            "expire_names": self.cache.can_expire_names,
+            **self.session.features(),
+            **self.tuned,
+        }
+
+    def spawn(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that lives as long as the mount."""
+        assert self._nursery is not None
+        self._nursery.start_soon(function)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        self._settle_left_over()
+        self.tuned["keep_freed_memory"] = tuning.keep_freed_memory()
+        self.tuned["calm_collector"] = tuning.calm_collector()
+        self.operations.initialized = self._initialized
+        try:
+            self.session.start(self.operations, self.loop, self._established.set)
+        except (OSError, RuntimeError) as error:
+            raise HeliosError(f"cannot mount at {self.session.mountpoint}: {error}") from error
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.fillings.spawn = self.control.spawn = self.spawn
+                self.operations.attributes_changed = self._root_changed
+                nursery.start_soon(self._main)
+                nursery.start_soon(self._greet, ready)
+                nursery.start_soon(self._tick)
+                try:
+                    await self._finished.wait()
+                finally:
+                    await self._end()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.loop.uninstall()
+            self.session.close()
+
+    def _settle_left_over(self) -> None:
+        """Whoever was filling a snapshot when the volume was last closed fills it no more."""
+        for snapshot in list(self.volume.unsettled()):
+            self.volume.settle(snapshot)
+
+    async def _main(self) -> None:
+        """pyfuse3's loop, which goes on while serving is being cancelled, until the mount is gone."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._handle_requests()
+            finally:
+                self._finished.set()
+
+    async def _handle_requests(self) -> None:
+        failure: HandshakeFailed | None = None
+        try:
+            await pyfuse3.main()
+        except* HandshakeFailed as failures:
+            failure = HandshakeFailed(str(failures.exceptions[0]))
+        if failure is not None:
+            self.session.give_up(failure)
+            self.loop.uninstall()
+            self.session.start_plain(self.operations, self.loop)
+            await pyfuse3.main()
+
+    def _initialized(self) -> None:
+        if self.session.relay is None:
+            self._established.set()
+
+    async def _greet(self, ready: Callable[[], None]) -> None:
+        """Once the kernel and libfuse have agreed."""
+        await self._established.wait()
+        self.trees.device = self.session.device
+        self.cache.probe(self.session.descriptor())
+        kilobytes = self.options.read_ahead_kilobytes
+        self.tuned["read_ahead"] = tuning.read_ahead(self.session.device, kilobytes)
+        ready()
+
+    async def _tick(self) -> None:
+        """What no request triggers."""
+        latency = tuning.Latency()
+        served = 0
+        try:
+            while True:
+                await trio.sleep(TICK_SECONDS)
+                await self._idle_work()
+                if self.options.low_latency:
+                    now = sum(self.operations.requests.values())
+                    if now - served > BUSY_REQUESTS_PER_TICK:
+                        latency.hold()
+                    else:
+                        latency.release()
+                    served = now
+        finally:
+            latency.release()
+
+    async def _idle_work(self) -> None:
+        """Background work that became due without a request, or that the loop cannot run."""
+        for _ in range(IDLE_STEPS_MAX):
+            if not self.background.pending():
+                return
+            self.background.step()
+            await trio.lowlevel.checkpoint()
+
+    def _root_changed(self, root: Inode) -> None:
+        """Owner or mode of a tree's root: the reserved directories have the same."""
+        numbers = [pack(root.view.number, ino) for ino in magic.ROOT_NAMES.values()]
+        numbers += [pack(root.view.number, ino) for ino in magic.MODES]
+
+        async def forget() -> None:
+            await self.cache.forget(attributes=numbers)
+
+        self.spawn(forget)
+
+    async def _end(self) -> None:
+        """Unmount, and let the requests in progress come to their end."""
+        with trio.CancelScope(shield=True):
+            if self._finished.is_set():
+                return
+            if self.handles.mappable:
+                await self.cache.write_back()
+            if await trio.to_thread.run_sync(self.session.unmount):
+                with trio.move_on_after(END_SECONDS):
+                    await self._finished.wait()
+            if not self._finished.is_set():
+                self.loop.terminate()
+                with trio.move_on_after(END_SECONDS):
+                    await self._finished.wait()
+
+
+def _find_branch(volume: Volume, path: str) -> Branch:
+    """The branch at a path A/B from the main one."""
+    branch = volume.main
+    for name in filter(None, path.split("/")):
+        child = branch.children.get(name.encode("utf-8", "surrogateescape"))
+        if child is None:
+            raise HeliosError(f"there is no branch {path!r}; `heliosfs branch list` names those there are")
+        branch = child
+    return branch
