@@ -64,26 +64,23 @@ def _begin_log(assignment: Assignment) -> None:
 
 
 async def _serve(volume: Volume, assignment: Assignment, ready: Callable[[], None]) -> None:
-    mounted = False
-
     def up() -> None:
-        nonlocal mounted
-        mounted = True
         log.log.info("mounted %s at %s, process %d", assignment.store, assignment.mountpoint, os.getpid())
         notify.notify(notify.READY)
         ready()
 
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+    failure: HeliosError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        try:
             await serve(volume, assignment.mountpoint, assignment.options, up)
-            nursery.cancel_scope.cancel()
-    except* RuntimeError as failures:
-        # What pyfuse3 raises when it cannot mount says little; the library's own line says why.
-        if mounted:
-            raise
-        cause = log.stderr_tail(assignment.store) or background.explain(failures)
-        raise HeliosError(f"cannot mount at {assignment.mountpoint}: {cause}") from failures
+        except HeliosError as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        # libfuse says on standard error what it does not tell its caller.
+        said = "" if assignment.foreground else log.stderr_tail(assignment.store)
+        raise HeliosError(f"{failure} ({said})" if said else str(failure)) from failure
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
