@@ -59,7 +59,8 @@ def _survey(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, 
 def _rewrite(objects: Objects, packs: frozenset[int]) -> Generator[None, None, None]:
     """Move the live objects of `packs` away and give the packs up, but for those with damage."""
     entries: list[tuple[int, int, bytes, Location]] = []
-    for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
+    # The condemned come along, or a long run of them would make a long step; `move` leaves them behind.
+    for seen, (digest, _, location) in enumerate(objects.iterate(condemned=True), start=1):
         if location.pack in packs:
             entries.append((location.pack, location.offset, digest, location))
         if seen % STEP_ENTRIES == 0:

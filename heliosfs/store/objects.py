@@ -151,16 +151,19 @@ class Objects:
         location, suspect = self._locate(digest)
         return location is not None and not suspect and self._packs.holds(location)
 
-    def iterate(self) -> Iterator[tuple[bytes, int, Location]]:
-        """Every object as of the call: digest, kind and location. Damaged and suspect ones too."""
-        scan = self._database.scan(INDEX)
-        return self._entries(scan, dict(self._pending), frozenset(self._condemned))
+    def iterate(self, *, condemned: bool = False) -> Iterator[tuple[bytes, int, Location]]:
+        """Every object as of the call: digest, kind and location. Damaged and suspect ones too.
+
+        With `condemned` also those that the next flush removes.
+        """
+        hidden = frozenset() if condemned else frozenset(self._condemned)
+        return self._entries(self._database.scan(INDEX), dict(self._pending), hidden)
 
     def _entries(
-        self, scan: Iterator[tuple[bytes, bytes]], pending: dict[bytes, Location], condemned: frozenset[bytes]
+        self, scan: Iterator[tuple[bytes, bytes]], pending: dict[bytes, Location], hidden: frozenset[bytes]
     ) -> Iterator[tuple[bytes, int, Location]]:
         for digest, value in scan:
-            if digest not in pending and digest not in condemned:
+            if digest not in pending and digest not in hidden:
                 location, _ = index.decode_entry(value)
                 yield digest, location.kind, location
         for digest, location in pending.items():

@@ -83,13 +83,16 @@ class Store:
         return reserve(self.path)
 
     def close(self) -> None:
-        """Close everything; nothing is synced."""
+        """Close everything, once; nothing is synced."""
+        if self._lock < 0:
+            return
         self.journal.close()
         self.objects.close()
         self.database.close()
         if not self.read_only:
             os.ftruncate(self._lock, 0)
         os.close(self._lock)
+        self._lock = -1
 
 
 def refuse_foreign(path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosfs.base.errors import Corruption
@@ -324,16 +324,15 @@ def test_dropping_segments_keeps_the_others_readable(tmp_path: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("room", range(0, 40))
+@pytest.mark.parametrize("room", range(40))
 def test_a_full_disk_at_every_byte_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     journal, _ = replayed(tmp_path)
     first = journal.append(1, b"first", b"data")
     head, size = journal.head, journal.size()
-    with full_disk(monkeypatch, room):
-        with pytest.raises(OSError) as caught:
-            journal.append(2, b"second", b"lost in the middle")
+    with full_disk(monkeypatch, room), pytest.raises(OSError) as caught:
+        journal.append(2, b"second", b"lost in the middle")
     assert caught.value.errno == errno.ENOSPC
     assert journal.head == head and journal.size() == size == os.path.getsize(segment(tmp_path))
     second = journal.append(3, b"3", b"goes on")
@@ -439,7 +438,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(records=OPERATIONS, segment_bytes=st.integers(40, 600), data=st.data())
 def test_any_damage_leaves_a_prefix(
     tmp_path_factory: pytest.TempPathFactory,
