@@ -28,6 +28,9 @@ FLUSH_RECORDS_MAX = 20_000
 FLUSH_JOURNAL_BYTES = 64 << 20
 """Journal bytes since the last flush that start one: they bound the replay at open."""
 
+FLUSH_JOURNAL_BYTES_MIN = 2 << 20
+"""Less than this is never flushed before the volume is closed: replaying it takes some 20 ms."""
+
 UNCUT_BYTES_MAX = 512 << 20
 """Written bytes still in the journal beyond which the cutter works even while requests wait."""
 

@@ -84,12 +84,12 @@ class ExtentMap:
     def cover(self, start: int, end: int, found: list[Extent]) -> list[Gap]:
         """Append what the map holds of [start, end) to `found`; the parts that it does not cover."""
         starts, pieces = self.starts, self.pieces
-        index = bisect_right(starts, start) - 1
-        if index < 0 or pieces[index][0] <= start:
-            index += 1
+        first = bisect_right(starts, start) - 1
+        if first < 0 or pieces[first][0] <= start:
+            first += 1
         gaps: list[Gap] = []
         at = start
-        for index in range(index, len(starts)):
+        for index in range(first, len(starts)):
             piece_start = starts[index]
             if piece_start >= end:
                 break

@@ -7,13 +7,13 @@ What a Merkle tree never holds: holes, and extents that lie in the journal.
 
 from collections.abc import Generator, Iterator
 
-from heliosfs.base.keys import ENTRY, EXTENT, INODE, INO_BYTES, LINK, OFFSET_BYTES, SYMLINK, XATTR, key
+from heliosfs.base.keys import ENTRY, EXTENT, INO_BYTES, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR, key
 from heliosfs.base.records import HOLE, WRITTEN, Extent, encode_entry, encode_extent
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.stack import TREE_EXTENT_BYTES_MAX, tree_extents
-from heliosfs.merkle.tree import EMPTY, Tree
+from heliosfs.merkle import EMPTY, Tree
 
 TreeChange = tuple[bytes, bytes | None]
 

@@ -62,18 +62,18 @@ class Inodes:
         """All paths of an inode from the root, without a leading slash; empty when it is not in the tree."""
         if ino == ROOT_INO:
             return [b""]
-        found = []
+        found: list[bytes] = []
         for suffix in sorted(stack.links(self.engine.tree, self.top, ino)):
             parent, name = split_link(suffix)
             found.extend(path + b"/" + name if path else name for path in self.paths(parent))
         return found
 
-    def switch(self, top: Layer, changed: set[int]) -> list[Inode]:
-        """Show another state. `changed` holds every inode number in which the two differ.
+    def switched(self, before: Layer, changed: set[int]) -> list[Inode]:
+        """The top became another state than `before`; `changed` holds every inode number in which they differ.
 
         The inodes in memory that changed. One that is gone lives on as an orphan while it is held.
         """
-        before, self.top = self.top, top
+        top = self.top
         affected = []
         for ino in changed & self.inodes.keys():
             inode = self.inodes[ino]

@@ -1,0 +1,124 @@
+"""Work that no request waits for: cutting written bytes, freezing large layers, sealing frozen ones.
+
+Invariants:
+  1. A step is bounded (about 1 ms) and leaves everything consistent; any request may run between two steps.
+  2. Nothing here changes what one reads.
+  3. What cannot be cut because it is damaged is remembered, and its layer is left unsealed: nothing is lost by
+     that but speed, and everything else goes on.
+"""
+
+import logging
+from collections.abc import Generator
+
+from heliosfs.base.errors import Corruption
+from heliosfs.base.limits import LAYER_RECORDS_MAX, UNCUT_BYTES_MAX
+from heliosfs.layers.layer import Layer
+from heliosfs.layers.seal import seal
+from heliosfs.view.cutter import cut
+from heliosfs.volume.branch import Branch
+from heliosfs.volume.registry import Registry
+from heliosfs.volume.transaction import Transaction
+
+SCAN_BYTES = 1 << 20
+"""How much is journalled between two looks at all branches: with a thousand of them a look takes 0.1 ms."""
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """The steps, in a fixed order of urgency."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._sealing: tuple[Layer, Generator[None, None, bytes]] | None = None
+        self.damaged: set[tuple[int, int]] = set()
+        """(layer id, inode number) of written bytes that do not check."""
+        self._scanned = 0
+        """The head of the journal when the branches were last looked through."""
+        self.cuts = 0
+        self.seals = 0
+
+    def dirty(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._registry.engine.closed) or self._sealing is not None or self._next() is not None
+
+    def step(self) -> None:
+        """Do one piece of work. OSError when the store is full; nothing is lost then."""
+        closed = self._registry.engine.closed
+        if closed:
+            layer, ino = closed[0]
+            if not self._cut(layer, ino):
+                closed.popleft()
+        elif self._sealing is not None:
+            self._seal_on()
+        else:
+            work = self._next()
+            if isinstance(work, Branch):
+                self._split(work)
+            elif work is not None and work.uncut:
+                self._cut(work, self._first_uncut(work))
+            elif work is not None:
+                self._sealing = (work, seal(self._registry.engine.tree, work))
+
+    def _next(self) -> Layer | Branch | None:
+        """What comes after the closed files: a layer to cut or seal, a branch whose top layer is too large."""
+        for layer in self._registry.unsealed.values():
+            if layer.below is None or layer.below.root is not None:
+                if not layer.uncut or self._first_uncut(layer):
+                    return layer
+        head = self._registry.engine.journal.head
+        if 0 <= head - self._scanned < SCAN_BYTES:
+            return None
+        for branch in self._registry.branches.values():
+            if branch.view.top.records > LAYER_RECORDS_MAX:
+                return branch
+        backlog = self._backlog()
+        if backlog is None:
+            self._scanned = head
+        return backlog
+
+    def _backlog(self) -> Layer | None:
+        """A mutable layer to cut because too much lies in the journal."""
+        if self._registry.engine.journal.size() < UNCUT_BYTES_MAX:
+            return None
+        for branch in self._registry.branches.values():
+            if self._first_uncut(branch.view.top):
+                return branch.view.top
+        return None
+
+    def _first_uncut(self, layer: Layer) -> int:
+        """An inode of a layer that can be cut, or 0."""
+        return next((ino for ino in layer.uncut if (layer.id, ino) not in self.damaged), 0)
+
+    def _cut(self, layer: Layer, ino: int) -> bool:
+        """Cut a piece; whether more of the file is left that can be cut."""
+        if layer.root is not None or ino not in layer.uncut or (layer.id, ino) in self.damaged:
+            return False
+        self.cuts += 1
+        try:
+            return cut(self._registry.engine, layer, ino)
+        except Corruption as damage:
+            _log.error("what was written to inode %d cannot be read back: %s", ino, damage)
+            self.damaged.add((layer.id, ino))
+            return False
+
+    def _split(self, branch: Branch) -> None:
+        """Let a branch go on in a new layer, so that the one it has can be sealed."""
+        transaction = Transaction(self._registry)
+        transaction.freeze(branch)
+        transaction.commit()
+
+    def _seal_on(self) -> None:
+        assert self._sealing is not None
+        layer, steps = self._sealing
+        try:
+            next(steps)
+        except StopIteration as end:
+            self._sealing = None
+            layer.seal(end.value)
+            self._registry.unsealed.pop(layer.id, None)
+            self._registry.sweep_due = True
+            self.seals += 1
+        except BaseException:
+            self._sealing = None
+            raise

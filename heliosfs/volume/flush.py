@@ -1,0 +1,125 @@
+"""A flush: bring the database up to a position of the journal, so that older segments may go.
+
+Five phases, in this order. `begin`, `index` and `finish` belong to the thread that owns the volume; `sync` and
+`write` take long and run in a worker thread while requests go on:
+
+    begin    note the journal's position, gather what the database does not know yet
+    sync     the journal and the packs are on disk up to there
+    index    add the index of the objects that were synced
+    write    one atomic batch, then synced
+    finish   segments go that no extent points into and replay no longer needs
+
+What a crash between any two leaves is either the old database with a journal that goes on from it, or the new.
+"""
+
+from heliosfs.layers import persistence
+from heliosfs.layers.layer import Layer
+from heliosfs.store.database import OPERATIONS, REFS, SETTINGS
+from heliosfs.store.journal import OFFSET_BITS
+from heliosfs.store.store import Store
+from heliosfs.volume import operations
+from heliosfs.volume.registry import Registry
+
+POSITION_KEY = b"volume/position"
+NEXT_INO_KEY = b"volume/next-ino"
+NEXT_LAYER_KEY = b"volume/next-layer"
+NEXT_BRANCH_KEY = b"volume/next-branch"
+NUMBER_BYTES = 8
+
+
+class Flush:
+    """One flush, from `begin` to `finish`."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self._batch = store.database.batch()
+        self.position = 0
+        self._layers: list[Layer] = []
+        self._refs: set[bytes] = set()
+        self._operations = 0
+        self._pinned: set[int] = set()
+        self._swept: set[int] = set()
+        self._removable: frozenset[int] = frozenset()
+
+    def begin(self) -> None:
+        """Gather the changes since the last flush."""
+        registry, batch = self._registry, self._batch
+        self.position = self._store.journal.head
+        # What the database will say points into these. The cutter may go on meanwhile, but a crash before the
+        # next flush brings the extents back as they are now.
+        self._pinned = registry.pinned_segments()
+        if registry.sweep_due:
+            self._sweep()
+        self._swept, registry.swept = registry.swept, set()
+        for layer_id in self._swept:
+            persistence.remove(layer_id, batch)
+        for layer in registry.layers.values():
+            if layer.row_changed or layer.unflushed or layer.touched or layer.cleared:
+                persistence.collect(layer, batch)
+                self._layers.append(layer)
+        self._refs, registry.changed_refs = registry.changed_refs, set()
+        for ref in self._refs:
+            value = registry.refs.get(ref)
+            if value is None:
+                batch.delete(REFS, ref)
+            else:
+                batch.put(REFS, ref, value)
+        self._operations = len(registry.new_operations)
+        for operation in registry.new_operations:
+            batch.put(OPERATIONS, _number(operation.number), operations.encode(operation))
+        for key, number in (
+            (POSITION_KEY, self.position),
+            (NEXT_INO_KEY, registry.engine.next_ino),
+            (NEXT_LAYER_KEY, registry.next_layer),
+            (NEXT_BRANCH_KEY, registry.next_branch),
+        ):
+            batch.put(SETTINGS, key, _number(number))
+
+    def _sweep(self) -> None:
+        """Forget the layers that nothing refers to any more."""
+        registry = self._registry
+        registry.sweep_due = False
+        for layer_id in registry.layers.keys() - registry.reachable():
+            layer = registry.layers.pop(layer_id)
+            registry.unsealed.pop(layer_id, None)
+            if layer.stored:
+                registry.swept.add(layer_id)
+
+    def sync(self) -> None:
+        """Worker thread. The journal and the packs reach the disk."""
+        self._store.journal.sync()
+        self._store.objects.sync()
+
+    def index(self) -> None:
+        """Add the index of what was synced."""
+        self._store.objects.write_index(self._batch)
+        self._removable = self._store.objects.removable_packs()
+
+    def write(self) -> None:
+        """Worker thread. The batch reaches the disk."""
+        self._store.database.write(self._batch)
+        self._store.database.sync()
+
+    def finish(self) -> None:
+        """Drop journal segments and packs that are no longer needed."""
+        del self._registry.new_operations[: self._operations]
+        journal = self._store.journal
+        for segment in journal.segments():
+            if segment < self.position >> OFFSET_BITS and segment not in self._pinned:
+                journal.drop(segment)
+        if self._removable:
+            self._store.objects.remove_packs(self._removable)
+
+    def fail(self) -> None:
+        """The flush did not happen: the next one has to write all of it."""
+        registry = self._registry
+        for layer in self._layers:
+            if layer.id in registry.layers:
+                persistence.remember_all(layer)
+        registry.changed_refs |= self._refs
+        registry.swept |= self._swept
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(NUMBER_BYTES, "big")

@@ -1,0 +1,77 @@
+"""The operation log: every change of a ref, hash-chained.
+
+Invariants:
+  1. Operations are numbered from 1 without gaps; each holds the hash of the one before it.
+  2. `hash` is the BLAKE3 digest of the operation without it: a change of any operation shows in every later one.
+  3. `changes` holds, for each ref that the operation changed for people, its value before and after. That is all
+     that undo needs; the states named in `before` are kept while the operation is.
+"""
+
+import msgspec
+
+from heliosfs.base.digests import DIGEST_BYTES, digest
+from heliosfs.base.errors import Corruption
+
+FIRST_HASH = bytes(DIGEST_BYTES)
+
+RETAINED = 10_000
+"""Operations whose states are kept so that they can be undone."""
+
+RefChange = tuple[bytes, bytes | None, bytes | None]
+"""(ref, value before, value after); None where there was, or is, none."""
+
+
+class Operation(msgspec.Struct, array_like=True, frozen=True):
+    """One entry of the log. `time` in ns; `verb` such as "snapshot.create"; `text` what it was done to."""
+
+    number: int
+    time: int
+    verb: str
+    text: str
+    uid: int
+    pid: int
+    command: bytes
+    branch: int
+    changes: list[RefChange]
+    previous: bytes
+    hash: bytes = b""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Operation).decode
+
+
+def chain(operation: Operation) -> Operation:
+    """The operation with its hash."""
+    return msgspec.structs.replace(operation, hash=_hash(operation))
+
+
+def _hash(operation: Operation) -> bytes:
+    return digest(_encode(msgspec.structs.replace(operation, hash=b"")))
+
+
+def encode(operation: Operation) -> bytes:
+    """The stored form."""
+    return _encode(operation)
+
+
+def decode(value: bytes) -> Operation:
+    """An operation from its stored form."""
+    try:
+        return _decode(value)
+    except msgspec.MsgspecError as error:
+        raise Corruption("operation", str(error)) from error
+
+
+def verify(log: list[Operation], previous: bytes = FIRST_HASH) -> list[str]:
+    """What is wrong with a log whose first operation follows one with the hash `previous`."""
+    problems = []
+    for index, operation in enumerate(log):
+        if operation.hash != _hash(operation):
+            problems.append(f"operation {operation.number} was changed after it was recorded")
+        if operation.previous != previous:
+            problems.append(f"operation {operation.number} does not follow the one before it")
+        if index and operation.number != log[index - 1].number + 1:
+            problems.append(f"operation {log[index - 1].number + 1} is missing")
+        previous = operation.hash
+    return problems

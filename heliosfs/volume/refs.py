@@ -1,0 +1,112 @@
+"""Refs: what branches and snapshots are called and which states they refer to.
+
+    branch/ID (8 bytes)               -> msgpack BranchRecord
+    snapshot/BRANCH ID (8 bytes)NAME  -> msgpack SnapshotRecord
+
+A change of refs is one REFS record of the journal: the layers that were made, the refs as they are since, and
+the operation for the log. It is applied whole or not at all.
+"""
+
+from typing import Final
+
+import msgspec
+
+from heliosfs.base.errors import Corruption
+
+MAIN_BRANCH: Final = 1
+"""The id of the branch that a mount shows at its top."""
+
+_BRANCH = b"branch/"
+_SNAPSHOT = b"snapshot/"
+_ID_BYTES = 8
+
+
+class BranchRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A branch. `top` is its layer; `base` the state it was forked from; `number` that of its view.
+
+    `created` in ns; `parent` is 0 for the main branch.
+    """
+
+    name: bytes
+    parent: int
+    top: int
+    base: int
+    number: int
+    created: int
+    uid: int
+
+
+class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A snapshot: a frozen state. `file` is the inode number when it is one copied file, else 0; `filling` the
+    process that may still fill it, else 0."""
+
+    state: int
+    created: int
+    uid: int
+    file: int = 0
+    filling: int = 0
+    message: str = ""
+    notes: dict[str, str] = {}
+
+
+class RefsRecord(msgspec.Struct, array_like=True):
+    """The header of a REFS record of the journal.
+
+    `layers` holds [id, id of the layer below or 0] of each new layer; the layers below them are frozen by it, as
+    are those in `frozen`. `refs` holds [key, value or None to remove].
+    """
+
+    layers: list[tuple[int, int]]
+    frozen: list[int]
+    refs: list[tuple[bytes, bytes | None]]
+    operation: bytes | None
+
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_branch = msgspec.msgpack.Decoder(BranchRecord).decode
+_decode_snapshot = msgspec.msgpack.Decoder(SnapshotRecord).decode
+_decode_refs = msgspec.msgpack.Decoder(RefsRecord).decode
+
+
+def branch_key(branch_id: int) -> bytes:
+    """The ref of a branch."""
+    return _BRANCH + branch_id.to_bytes(_ID_BYTES, "big")
+
+
+def snapshot_key(branch_id: int, name: bytes) -> bytes:
+    """The ref of a snapshot."""
+    return _SNAPSHOT + branch_id.to_bytes(_ID_BYTES, "big") + name
+
+
+def split_key(ref: bytes) -> tuple[int, bytes | None]:
+    """(branch id, snapshot name or None) of a ref."""
+    if ref.startswith(_BRANCH) and len(ref) == len(_BRANCH) + _ID_BYTES:
+        return int.from_bytes(ref[len(_BRANCH) :], "big"), None
+    if ref.startswith(_SNAPSHOT) and len(ref) > len(_SNAPSHOT) + _ID_BYTES:
+        at = len(_SNAPSHOT) + _ID_BYTES
+        return int.from_bytes(ref[len(_SNAPSHOT) : at], "big"), ref[at:]
+    raise Corruption("ref", repr(ref))
+
+
+def decode_branch(value: bytes) -> BranchRecord:
+    """The record of a branch."""
+    try:
+        return _decode_branch(value)
+    except msgspec.MsgspecError as error:
+        raise Corruption("branch record", str(error)) from error
+
+
+def decode_snapshot(value: bytes) -> SnapshotRecord:
+    """The record of a snapshot."""
+    try:
+        return _decode_snapshot(value)
+    except msgspec.MsgspecError as error:
+        raise Corruption("snapshot record", str(error)) from error
+
+
+def decode_refs(header: bytes) -> RefsRecord:
+    """A REFS record of the journal."""
+    try:
+        return _decode_refs(header)
+    except msgspec.MsgspecError as error:
+        raise Corruption("journal record", f"refs: {error}") from error

@@ -1,0 +1,80 @@
+"""One change of refs under construction: gathered, then appended to the journal and applied at once."""
+
+from msgspec.structs import replace
+
+from heliosfs.base.clock import now
+from heliosfs.layers.replay import REFS
+from heliosfs.view.inode import Caller
+from heliosfs.volume import operations, refs
+from heliosfs.volume.branch import Branch
+from heliosfs.volume.operations import Operation, RefChange
+from heliosfs.volume.refs import RefsRecord, branch_key
+from heliosfs.volume.registry import Registry
+
+
+class Transaction:
+    """Gathers; `commit` makes it real, or raises OSError and has changed nothing."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._layers: list[tuple[int, int]] = []
+        self._frozen: list[int] = []
+        self._refs: dict[bytes, bytes | None] = {}
+        self._shown: list[RefChange] = []
+
+    def new_layer(self, below: int) -> int:
+        """A mutable layer above another, which is frozen by it; 0 for nothing below. Its id."""
+        layer_id = self.registry.allocate_layer()
+        self._layers.append((layer_id, below))
+        return layer_id
+
+    def freeze(self, branch: Branch) -> int:
+        """The id of the state that a branch has now. It goes on in a new layer above that."""
+        top = branch.view.top
+        if top.empty and top.below is not None:
+            return top.below.id
+        self._set_top(branch, self.new_layer(top.id))
+        return top.id
+
+    def freeze_layer(self, layer_id: int) -> None:
+        """Freeze a layer without going on above it."""
+        self._frozen.append(layer_id)
+
+    def _set_top(self, branch: Branch, layer_id: int) -> None:
+        ref = branch_key(branch.id)
+        self._refs[ref] = refs.encode(replace(branch.record, top=layer_id))
+
+    def put(self, ref: bytes, value: bytes) -> None:
+        """Set a ref: part of what the operation log shows and undo reverts."""
+        self._show(ref, value)
+        self._refs[ref] = value
+
+    def remove(self, ref: bytes) -> None:
+        """Remove a ref, likewise."""
+        self._show(ref, None)
+        self._refs[ref] = None
+
+    def _show(self, ref: bytes, value: bytes | None) -> None:
+        self._shown.append((ref, self.registry.refs.get(ref), value))
+
+    def show(self, ref: bytes, before: bytes | None, after: bytes | None) -> None:
+        """Let the log show a change in other words than the refs have it."""
+        self._shown.append((ref, before, after))
+
+    def set(self, ref: bytes, value: bytes) -> None:
+        """Set a ref without showing it in the log."""
+        self._refs[ref] = value
+
+    def commit(self, verb: str = "", text: str = "", caller: Caller | None = None, branch: int = 0) -> None:
+        """Append to the journal and apply. Without a verb nothing enters the operation log."""
+        registry = self.registry
+        operation = None
+        if verb:
+            assert caller is not None
+            operation = operations.encode(operations.chain(Operation(
+                number=registry.next_operation(), time=now(), verb=verb, text=text, uid=caller.uid, pid=caller.pid,
+                command=caller.command, branch=branch, changes=self._shown, previous=registry.last_hash(),
+            )))  # fmt: skip
+        record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), operation)
+        registry.engine.journal.append(REFS, refs.encode(record))
+        registry.apply(record)

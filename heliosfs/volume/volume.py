@@ -1,0 +1,516 @@
+"""A volume: all branches and snapshots over one store, and everything one can do with them.
+
+One thread owns a volume and everything in it. Every method runs to its end without giving way, so each is
+atomic towards the others; what is slow (`Flush.sync`, `Flush.write`, `sync_blocking`) says that it may run in a
+worker thread. A change is in the journal when the method that makes it returns.
+"""
+
+import errno
+import os
+from typing import Any
+
+from msgspec.structs import replace
+
+from heliosfs.base.clock import now
+from heliosfs.base.errors import Corruption, HeliosError, Refusal
+from heliosfs.base.keys import INODE, ROOT_INO
+from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX, NAME_BYTES_MAX
+from heliosfs.base.records import encode_inode
+from heliosfs.layers import persistence
+from heliosfs.layers.delta import FRESH, MADE, Change
+from heliosfs.layers.layer import Layer
+from heliosfs.layers.replay import BATCH, ORPHAN, REFS, WRITE, encode, replay_batch, replay_write
+from heliosfs.merkle.tree import Tree
+from heliosfs.store import database
+from heliosfs.store.store import Store
+from heliosfs.view.engine import Engine
+from heliosfs.view.inode import Caller
+from heliosfs.view.names import DIRECTORY_BYTES
+from heliosfs.view.view import View
+from heliosfs.volume import operations, refs, states
+from heliosfs.volume.background import Background
+from heliosfs.volume.branch import Branch, Snapshot
+from heliosfs.volume.difference import touched_inodes
+from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
+from heliosfs.volume.operations import Operation
+from heliosfs.volume.refs import MAIN_BRANCH, BranchRecord, SnapshotRecord, branch_key, snapshot_key
+from heliosfs.volume.registry import Registry
+from heliosfs.volume.transaction import Transaction
+
+NODE_CACHE_BYTES = 64 << 20
+"""Decoded nodes of Merkle trees kept in memory."""
+
+ROOT_MODE = 0o040755
+
+
+class Volume:
+    """See the module. Made by `Volume.open`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.engine = Engine(store.journal, store.objects, Tree(store.objects, NODE_CACHE_BYTES))
+        self.registry = Registry(self.engine, persistence.load(store.database))
+        self.background = Background(self.registry)
+        self.flushes = 0
+        self._flush_position = 0
+        self._flushing = False
+
+    @staticmethod
+    def open(store: Store) -> "Volume":
+        """The volume in a store: as of the last flush, with the journal since then. A new store gets a main branch."""
+        volume = Volume(store)
+        volume._load()
+        volume._replay()
+        if MAIN_BRANCH not in volume.registry.branches:
+            if store.read_only:
+                raise HeliosError(f"the store {store.path} is empty. Mount it for writing once.")
+            volume._create()
+        if not store.read_only:
+            for snapshot in volume.unsettled():
+                volume.settle(snapshot)
+        return volume
+
+    def _load(self) -> None:
+        stored = self.store.database
+        log = (operations.decode(value) for _, value in stored.scan(database.OPERATIONS))
+        self.registry.load(stored.scan(database.REFS), log)
+        self._flush_position = self._setting(POSITION_KEY)
+        self.engine.next_ino = max(self.engine.next_ino, self._setting(NEXT_INO_KEY))
+        self.registry.next_layer = max(self.registry.next_layer, self._setting(NEXT_LAYER_KEY))
+        self.registry.next_branch = max(self.registry.next_branch, self._setting(NEXT_BRANCH_KEY))
+
+    def _setting(self, key: bytes) -> int:
+        return int.from_bytes(self.store.database.get(database.SETTINGS, key) or b"", "big")
+
+    def _replay(self) -> None:
+        """Put what the journal holds since the last flush into the layers again."""
+        layers = self.registry.layers
+        for record in self.store.journal.replay(self._flush_position):
+            if record.kind == BATCH:
+                for ino, kind, _, value in replay_batch(layers, record.header):
+                    if kind == FRESH and value == MADE:
+                        self.engine.next_ino = max(self.engine.next_ino, ino + 1)
+            elif record.kind == WRITE:
+                replay_write(layers, record.header, record.position, record.data_length)
+            elif record.kind == REFS:
+                self.registry.apply(refs.decode_refs(record.header))
+            elif record.kind != ORPHAN:
+                raise Corruption("journal record", f"unknown kind {record.kind} at {record.position:#x}")
+
+    def _create(self) -> None:
+        """Make the main branch of a new volume."""
+        caller = _myself()
+        transaction = Transaction(self.registry)
+        top = transaction.new_layer(0)
+        record = BranchRecord(b"main", 0, top, 0, self.registry.allocate_number(), now(), caller.uid)
+        transaction.put(branch_key(MAIN_BRANCH), refs.encode(record))
+        transaction.commit("volume.create", "", caller, MAIN_BRANCH)
+        self._make_root(self.registry.layers[top], caller, ROOT_MODE)
+
+    def _make_root(self, layer: Layer, caller: Caller, mode: int) -> None:
+        """The root directory of a tree that starts empty."""
+        stamp = now()
+        record = encode_inode((mode, caller.uid, caller.gid, 2, DIRECTORY_BYTES, 0, stamp, stamp, stamp, 0))
+        changes: list[Change] = [(ROOT_INO, FRESH, b"", MADE), (ROOT_INO, INODE, b"", record)]
+        self.engine.journal.append(BATCH, encode((layer.id, changes)))
+        layer.apply(changes)
+
+    @property
+    def main(self) -> Branch:
+        return self.registry.main
+
+    @property
+    def views(self) -> dict[int, View]:
+        return self.registry.views
+
+    def view_of(self, of: Branch | Snapshot) -> View:
+        """The view of a branch or a snapshot; a snapshot's is made when first asked for."""
+        return of.view if isinstance(of, Branch) else self.registry.view_of(of)
+
+    def release_view(self, view: View) -> None:
+        """Nobody outside holds anything of a view any more: unless it is a branch's, its number is free."""
+        self.registry.release_view(view)
+
+    def generation(self, view: View) -> int:
+        """Tells apart views that had the same number one after another."""
+        return self.registry.generations.get(view.number, 0)
+
+    # Snapshots
+
+    def snapshot(
+        self,
+        branch: Branch,
+        name: bytes,
+        caller: Caller,
+        *,
+        empty: bool = False,
+        filling: int = 0,
+        message: str = "",
+        notes: dict[str, str] | None = None,
+    ) -> Snapshot:
+        """Name the state that a branch has now. O(1).
+
+        With `empty` the snapshot starts with nothing in it and can be filled until `settle`, by the process
+        `filling` (the caller of this method sees to both).
+        """
+        self._check_name(name, branch.snapshots)
+        transaction = Transaction(self.registry)
+        state = transaction.new_layer(0) if empty else transaction.freeze(branch)
+        assert bool(filling) == empty
+        record = SnapshotRecord(state, now(), caller.uid, 0, filling, message, notes or {})
+        transaction.put(snapshot_key(branch.id, name), refs.encode(record))
+        transaction.commit("snapshot.create", _text(name), caller, branch.id)
+        if empty:
+            root = branch.view.root
+            self._make_root(self.registry.layers[state], caller, root.mode)
+        return branch.snapshots[name]
+
+    def set_snapshot_file(self, snapshot: Snapshot, ino: int) -> None:
+        """A snapshot is one file: that inode of it."""
+        self._change_snapshot(snapshot, replace(snapshot.record, file=ino))
+
+    def unsettled(self) -> list[Snapshot]:
+        """The snapshots that are being filled."""
+        return [snapshot for snapshot in self.registry.snapshots() if snapshot.filling]
+
+    def settle(self, snapshot: Snapshot) -> None:
+        """Freeze a snapshot that was being filled, for good."""
+        transaction = Transaction(self.registry)
+        transaction.freeze_layer(snapshot.state.id)
+        record = replace(snapshot.record, filling=0)
+        transaction.set(snapshot_key(snapshot.branch.id, snapshot.name), refs.encode(record))
+        transaction.commit()
+        if snapshot.view is not None:
+            snapshot.view.read_only = True
+
+    def _change_snapshot(self, snapshot: Snapshot, record: SnapshotRecord) -> None:
+        transaction = Transaction(self.registry)
+        transaction.set(snapshot_key(snapshot.branch.id, snapshot.name), refs.encode(record))
+        transaction.commit()
+
+    def drop_snapshot(self, branch: Branch, name: bytes, caller: Caller) -> Snapshot:
+        """Remove a snapshot's name. Its content stays until the operation log lets it go."""
+        snapshot = self._snapshot(branch, name)
+        if snapshot.filling:
+            self.settle(snapshot)
+        transaction = Transaction(self.registry)
+        transaction.remove(snapshot_key(branch.id, name))
+        transaction.commit("snapshot.delete", _text(name), caller, branch.id)
+        return snapshot
+
+    def rename_snapshot(self, branch: Branch, old: bytes, new: bytes, caller: Caller) -> None:
+        """Give a snapshot another name."""
+        snapshot = self._snapshot(branch, old)
+        self._check_name(new, branch.snapshots)
+        transaction = Transaction(self.registry)
+        transaction.remove(snapshot_key(branch.id, old))
+        transaction.put(snapshot_key(branch.id, new), refs.encode(snapshot.record))
+        transaction.commit("snapshot.rename", f"{_text(old)} to {_text(new)}", caller, branch.id)
+
+    def _snapshot(self, branch: Branch, name: bytes) -> Snapshot:
+        snapshot = branch.snapshots.get(name)
+        if snapshot is None:
+            raise Refusal(errno.ENOENT, f"there is no snapshot named {_text(name)!r}")
+        return snapshot
+
+    # Branches
+
+    def fork(self, source: Branch | Snapshot, name: bytes, caller: Caller, *, empty: bool = False) -> Branch:
+        """A new branch, a child of the source (or of the snapshot's branch), with the source's state. O(1)."""
+        parent = source if isinstance(source, Branch) else source.branch
+        self._check_name(name, parent.children)
+        transaction = Transaction(self.registry)
+        if empty:
+            base = 0
+        elif isinstance(source, Branch):
+            base = transaction.freeze(source)
+        else:
+            if source.filling:
+                raise Refusal(errno.EBUSY, f"the snapshot {_text(source.name)!r} is still being filled")
+            base = source.state.id
+        branch_id = self.registry.next_branch
+        top = transaction.new_layer(base)
+        number = self.registry.allocate_number()
+        record = BranchRecord(name, parent.id, top, base, number, now(), caller.uid)
+        transaction.put(branch_key(branch_id), refs.encode(record))
+        transaction.commit("branch.create", _text(name), caller, parent.id)
+        if empty:
+            self._make_root(self.registry.layers[top], caller, parent.view.root.mode)
+        return self.registry.branches[branch_id]
+
+    def drop_branch(self, parent: Branch, name: bytes, caller: Caller) -> Branch:
+        """Remove a branch with its snapshots. Undo brings it back until the operation log lets it go."""
+        branch = self._child(parent, name)
+        if branch.children:
+            raise Refusal(errno.ENOTEMPTY, f"branch {_text(name)!r} has branches of its own: delete those first")
+        for snapshot in list(branch.snapshots.values()):
+            if snapshot.filling:
+                self.settle(snapshot)
+        transaction = Transaction(self.registry)
+        transaction.freeze_layer(branch.view.top.id)
+        for snapshot_name in list(branch.snapshots):
+            transaction.remove(snapshot_key(branch.id, snapshot_name))
+        transaction.remove(branch_key(branch.id))
+        transaction.commit("branch.delete", _text(name), caller, parent.id)
+        return branch
+
+    def rename_branch(self, parent: Branch, old: bytes, new: bytes, caller: Caller) -> None:
+        """Give a branch another name."""
+        branch = self._child(parent, old)
+        self._check_name(new, parent.children)
+        transaction = Transaction(self.registry)
+        transaction.put(branch_key(branch.id), refs.encode(replace(branch.record, name=new)))
+        transaction.commit("branch.rename", f"{_text(old)} to {_text(new)}", caller, parent.id)
+
+    def _child(self, parent: Branch, name: bytes) -> Branch:
+        branch = parent.children.get(name)
+        if branch is None:
+            raise Refusal(errno.ENOENT, f"there is no branch named {_text(name)!r}")
+        return branch
+
+    @staticmethod
+    def _check_name(name: bytes, taken: dict[bytes, Any]) -> None:
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise Refusal(errno.EINVAL, f"{_text(name)!r} cannot be a name")
+        if len(name) > NAME_BYTES_MAX:
+            raise Refusal(errno.ENAMETOOLONG, f"a name has at most {NAME_BYTES_MAX} bytes")
+        if name in taken:
+            raise Refusal(errno.EEXIST, f"{_text(name)!r} exists already")
+
+    # Going back
+
+    def state(self, branch: Branch, text: str) -> Layer:
+        """The state that a text means, seen from a branch: see `states`. ENOENT when there is none."""
+        return states.find(self.registry, branch, text)
+
+    def restore(self, branch: Branch, state: str | Snapshot, caller: Caller) -> set[int]:
+        """Let a branch show another state. What it had before can be restored in turn.
+
+        Returns the numbers of the inodes that may differ between the two.
+        """
+        target = self.state(branch, state) if isinstance(state, str) else state.state
+        text = state if isinstance(state, str) else _text(state.name)
+        if target is branch.view.top:
+            return set()
+        if not target.frozen:
+            target = self._frozen_top(target)
+        transaction = Transaction(self.registry)
+        before, changed = self._point(transaction, branch, target)
+        transaction.commit("restore", text, caller, branch.id)
+        branch.view.switched(before, changed)
+        return changed
+
+    def _frozen_top(self, top: Layer) -> Layer:
+        """The state of the branch that has this top layer, frozen."""
+        owner = next(branch for branch in self.registry.branches.values() if branch.view.top is top)
+        transaction = Transaction(self.registry)
+        state = transaction.freeze(owner)
+        transaction.commit()
+        return self.registry.layers[state]
+
+    def _point(self, transaction: Transaction, branch: Branch, target: Layer) -> tuple[Layer, set[int]]:
+        """Let `transaction` point a branch at a state; the state it has now and the inodes that may differ."""
+        assert target.frozen
+        before = branch.view.top
+        if before.empty and before.below is not None:
+            before = before.below
+        else:
+            transaction.freeze_layer(before.id)
+        record = replace(branch.record, top=transaction.new_layer(target.id))
+        ref = branch_key(branch.id)
+        transaction.set(ref, refs.encode(record))
+        shown = replace(branch.record, top=before.id)
+        transaction.show(ref, refs.encode(shown), refs.encode(replace(record, top=target.id)))
+        return before, touched_inodes(self.engine.tree, before, target)
+
+    def undo(
+        self, branch: Branch, caller: Caller, number: int | None = None
+    ) -> list[tuple[Branch, set[int]]]:
+        """Revert one operation of a branch, the newest one unless `number` says which.
+
+        An undo is an operation too, so undoing it does the operation again. Returns the branches whose content
+        changed, with the inode numbers that may differ.
+        """
+        operation = self._operation(branch, number)
+        transaction = Transaction(self.registry)
+        pointed: list[tuple[Branch, Layer, set[int]]] = []
+        for ref, before, after in operation.changes:
+            branch_id, name = refs.split_key(ref)
+            if before is None:
+                self._revert_creation(transaction, ref)
+            elif after is None:
+                self._revert_removal(transaction, ref, before)
+            elif name is None:
+                pointed += self._revert_branch(transaction, branch_id, before, after)
+        transaction.commit("undo", f"{operation.number}: {operation.verb} {operation.text}", caller, branch.id)
+        for target, layer, changed in pointed:
+            target.view.switched(layer, changed)
+        return [(target, changed) for target, _, changed in pointed]
+
+    def _operation(self, branch: Branch, number: int | None) -> Operation:
+        for operation in reversed(self.registry.log):
+            if operation.branch == branch.id and number in (None, operation.number):
+                if operation.verb == "volume.create":
+                    break
+                return operation
+        if number is None:
+            raise Refusal(errno.ENOENT, "there is nothing to undo")
+        raise Refusal(errno.ENOENT, f"there is no operation {number} of this branch that could be undone")
+
+    def _revert_creation(self, transaction: Transaction, ref: bytes) -> None:
+        if ref not in self.registry.refs:
+            raise Refusal(errno.ENOENT, f"{self._describe(ref)} is not there any more: it cannot be undone")
+        branch_id, name = refs.split_key(ref)
+        if name is None:
+            branch = self.registry.branches[branch_id]
+            if branch.children:
+                what = self._describe(ref)
+                raise Refusal(errno.ENOTEMPTY, f"{what} has branches of its own: delete those first")
+            transaction.freeze_layer(branch.view.top.id)
+            for snapshot_name in list(branch.snapshots):
+                transaction.remove(snapshot_key(branch_id, snapshot_name))
+        transaction.remove(ref)
+
+    def _revert_removal(self, transaction: Transaction, ref: bytes, value: bytes) -> None:
+        _, name = refs.split_key(ref)
+        if self.registry.state_of(ref, value) not in self.registry.layers:
+            raise Refusal(errno.ENOENT, f"the content of {self._describe(ref)} has been collected")
+        if name is None:
+            record = refs.decode_branch(value)
+            parent = self.registry.branches.get(record.parent)
+            if parent is None:
+                raise Refusal(errno.ENOENT, f"the branch that {_text(record.name)!r} was forked from is gone")
+            self._check_name(record.name, parent.children)
+            top = transaction.new_layer(record.top)
+            number = self.registry.allocate_number()
+            value = refs.encode(replace(record, top=top, number=number))
+        elif ref in self.registry.refs:
+            raise Refusal(errno.EEXIST, f"{self._describe(ref)} exists again: rename that first")
+        transaction.put(ref, value)
+
+    def _revert_branch(
+        self, transaction: Transaction, branch_id: int, before: bytes, after: bytes
+    ) -> list[tuple[Branch, Layer, set[int]]]:
+        branch = self.registry.branches.get(branch_id)
+        if branch is None:
+            raise Refusal(errno.ENOENT, "the branch is not there any more")
+        old, new = refs.decode_branch(before), refs.decode_branch(after)
+        if old.top == new.top:
+            assert branch.parent is not None
+            self._check_name(old.name, branch.parent.children)
+            transaction.put(branch_key(branch_id), refs.encode(replace(branch.record, name=old.name)))
+            return []
+        target = self.registry.layers.get(old.top)
+        if target is None:
+            raise Refusal(errno.ENOENT, "the state before has been collected")
+        return [(branch, *self._point(transaction, branch, target))]
+
+    def _describe(self, ref: bytes) -> str:
+        branch_id, name = refs.split_key(ref)
+        if name is not None:
+            return f"snapshot {_text(name)!r}"
+        branch = self.registry.branches.get(branch_id)
+        return f"branch {_text(branch.name)!r}" if branch else "the branch"
+
+    def log(self, branch: Branch | None = None) -> list[Operation]:
+        """The operations of a branch, or of all, oldest first."""
+        return [each for each in self.registry.log if branch is None or each.branch == branch.id]
+
+    # Background work and durability
+
+    def dirty(self) -> bool:
+        """Whether `step` has anything to do."""
+        return self.background.dirty()
+
+    def step(self) -> None:
+        """Do one bounded piece of background work."""
+        self.background.step()
+
+    def flush_due(self, idle: bool = False) -> bool:
+        """Whether it is time for a flush. When `idle`, less is reason enough."""
+        if self._flushing or self.store.read_only:
+            return False
+        journal = self.engine.journal.head - self._flush_position
+        if journal >= FLUSH_JOURNAL_BYTES:
+            return True
+        if journal < FLUSH_JOURNAL_BYTES_MIN:
+            return False
+        if idle:
+            return True
+        return sum(layer.unflushed_records for layer in self.registry.layers.values()) >= FLUSH_RECORDS_MAX
+
+    def begin_flush(self) -> Flush:
+        """The first phase of a flush. See `Flush`; `end_flush` has to follow."""
+        assert not self._flushing
+        self._flushing = True
+        flush = Flush(self.store, self.registry)
+        flush.begin()
+        return flush
+
+    def end_flush(self, flush: Flush, *, failed: bool = False) -> None:
+        """The last phase of a flush."""
+        self._flushing = False
+        if failed:
+            flush.fail()
+        else:
+            flush.finish()
+            self._flush_position = flush.position
+            self.flushes += 1
+
+    def flush(self) -> None:
+        """All phases of a flush in this thread."""
+        flush = self.begin_flush()
+        try:
+            flush.sync()
+            flush.index()
+            flush.write()
+        except BaseException:
+            self.end_flush(flush, failed=True)
+            raise
+        self.end_flush(flush)
+
+    def sync_blocking(self) -> None:
+        """Any thread. Everything that was acknowledged before the call survives a power cut after it."""
+        self.store.journal.sync()
+
+    def close(self) -> None:
+        """Cut what is uncut, flush, and close the store. Everything is durable afterwards."""
+        if not self.store.read_only:
+            for layer in list(self.registry.layers.values()):
+                for ino in list(layer.uncut):
+                    self.engine.closed.append((layer, ino))
+            self.engine.orphans.clear()
+            while self.background.dirty():
+                self.background.step()
+            self.registry.sweep_due = True
+            self.flush()
+        self.store.close()
+
+    def statistics(self) -> dict[str, Any]:
+        """Figures for people and programs, by name. Sizes in bytes."""
+        registry = self.registry
+        layers = registry.layers.values()
+        return {
+            "branches": len(registry.branches),
+            "snapshots": sum(1 for _ in registry.snapshots()),
+            "layers": len(registry.layers),
+            "unsealed_layers": len(registry.unsealed),
+            "unflushed_records": sum(layer.unflushed_records for layer in layers),
+            "uncut_files": sum(len(layer.uncut) for layer in layers),
+            "damaged_files": len(self.background.damaged),
+            "journal_bytes": self.engine.journal.size(),
+            "operations": registry.next_operation() - 1,
+            "flushes": self.flushes,
+            "cuts": self.background.cuts,
+            "seals": self.background.seals,
+            "inodes_in_memory": sum(len(view.inodes) for view in registry.views.values()),
+            "open_unlinked_files": len(self.engine.orphans),
+        }
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
+
+
+def _myself() -> Caller:
+    return Caller(os.getuid(), os.getgid(), os.getpid(), b"heliosfs")
