@@ -48,7 +48,7 @@ def shared() -> Iterator[MountedVolume]:
 @pytest.fixture
 def root(shared: MountedVolume, request: pytest.FixtureRequest) -> Path:
     """A tree root of this test's own: a branch, which a root's every rule must hold for as well."""
-    branch = shared.path / ".branches" / request.node.name.translate(str.maketrans("[]/ ", "____"))[:200]
+    branch = shared.path / ".branches" / str(request.node.name).translate(str.maketrans("[]/ ", "____"))[:200]
     branch.mkdir()
     return branch
 
@@ -57,8 +57,10 @@ def root(shared: MountedVolume, request: pytest.FixtureRequest) -> Path:
 def either_root(request: pytest.FixtureRequest) -> Path:
     """The main branch's root of a fresh volume, and a branch's root."""
     if request.param == "branch":
-        return Path(request.getfixturevalue("root"))
-    return Path(request.getfixturevalue("volume_mount").path)
+        branch: Path = request.getfixturevalue("root")
+        return branch
+    fresh: MountedVolume = request.getfixturevalue("volume_mount")
+    return fresh.path
 
 
 def content_of(tree: Path) -> dict[str, str | None]:

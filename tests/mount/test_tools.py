@@ -62,11 +62,13 @@ def populate(directory: Path, seed: int = 1, files: int = 200) -> None:
         os.chown(written[1], NOBODY, 1234)
         os.setxattr(written[2], "trusted.name", b"value")
         os.mknod(directory / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    # rsync sets the times of special files to the second only, so theirs must be old to be set at all.
-    written += [path for path in (directory / "fifo", directory / "device") if path.exists()]
-    for path in written:
+    # rsync compares the times of all but files to the second only: theirs must be old to be set at all.
+    special = [
+        path for path in directory.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())
+    ]
+    for path in [*written, *sorted(special)]:
         moment = choose.randrange(10**18, 17 * 10**17)
-        os.utime(path, ns=(moment, moment))
+        os.utime(path, ns=(moment, moment), follow_symlinks=False)
 
 
 def portrait(directory: Path) -> dict[bytes, tuple[Any, ...]]:
