@@ -13,7 +13,7 @@ from heliosfs.fuse.handles import AnyFile
 from heliosfs.fuse.made import MadeFile, VerbFile
 from heliosfs.fuse.reports import Report
 from heliosfs.fuse.rights import Requester
-from heliosfs.fuse.trees import Tree
+from heliosfs.fuse.trees import Tree, text
 from heliosfs.fuse.verbs import Verbs
 
 SEPARATOR: Final = b".."
@@ -91,16 +91,6 @@ def _parse(request: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(arguments, dict):
         raise Refusal(errno.EINVAL, "the arguments of a request are an object")
     return request["verb"], arguments
-
-
-def text(name: bytes) -> str:
-    """A name as it stands in JSON."""
-    return name.decode("utf-8", "surrogateescape")
-
-
-def name(text: str) -> bytes:
-    """The other way."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _lines(value: object) -> bytes:

@@ -56,9 +56,7 @@ class Fillings:
         self._settle = settle
         self._faults = faults
 
-    def begin(
-        self, snapshot: Snapshot, view: View, process: int, command: bytes, *, until_closed: bool
-    ) -> None:
+    def begin(self, snapshot: Snapshot, view: View, process: int, command: bytes, *, until_closed: bool) -> None:
         """From now on until the process exits, or until its file is closed."""
         filling = Filling(snapshot, process, command, until_closed)
         self.active[view.number] = filling

@@ -137,9 +137,7 @@ class OpenDirectory:
                     return
             if child is None or child.ino != ino:
                 continue
-            if not readdir_reply(
-                token, FileNameT(name), table.attributes(child), position + _NAMES_BEFORE + 1
-            ):
+            if not readdir_reply(token, FileNameT(name), table.attributes(child), position + _NAMES_BEFORE + 1):
                 table.let_go(child)
                 return
             table.enter(child)
@@ -183,9 +181,7 @@ class OpenDirectory:
         reply_from(self.extra(), start, before, token)
 
 
-def reply_from(
-    entries: list[tuple[bytes, EntryAttributes]], start: int, before: int, token: ReaddirToken
-) -> None:
+def reply_from(entries: list[tuple[bytes, EntryAttributes]], start: int, before: int, token: ReaddirToken) -> None:
     """Send entries of which the first has the position `before`."""
     for position in range(max(start - before, 0), len(entries)):
         name, entry = entries[position]

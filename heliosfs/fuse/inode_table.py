@@ -26,9 +26,7 @@ IO_BYTES: Final = 64 << 10
 class InodeTable:
     """Counts what the kernel holds and makes the attributes that it is sent."""
 
-    def __init__(
-        self, mount_root: Inode, generation: Callable[[View], int], released: Callable[[View], None]
-    ) -> None:
+    def __init__(self, mount_root: Inode, generation: Callable[[View], int], released: Callable[[View], None]) -> None:
         self.mount_root = mount_root
         self.switches = 0
         """How often a view was switched to another state: directory listings in progress check their names

@@ -113,9 +113,7 @@ class Namespace:
 
     # Making
 
-    def mkdir(
-        self, parent: int, name: bytes, mode: int, context: RequestContext
-    ) -> EntryAttributes | Waiting:
+    def mkdir(self, parent: int, name: bytes, mode: int, context: RequestContext) -> EntryAttributes | Waiting:
         tree, ino = self._node(parent)
         make = {magic.SNAPSHOTS: self._make_snapshot, magic.BRANCHES: self._make_branch}.get(ino)
         if make is None:
@@ -131,9 +129,7 @@ class Namespace:
         await self._cache.write_back()
         return make()
 
-    def _make_snapshot(
-        self, tree: Tree, name: bytes, mode: int, caller: Caller, empty: bool
-    ) -> EntryAttributes:
+    def _make_snapshot(self, tree: Tree, name: bytes, mode: int, caller: Caller, empty: bool) -> EntryAttributes:
         branch = tree.branch()
         if not empty:
             return self._enter(tree, magic.SNAPSHOTS, self._volume.snapshot(branch, name, caller))
@@ -142,9 +138,7 @@ class Namespace:
         view.set_attributes(view.root, mode=mode, uid=caller.uid, gid=caller.gid)
         return self._enter(tree, magic.SNAPSHOTS, snapshot)
 
-    def _make_branch(
-        self, tree: Tree, name: bytes, mode: int, caller: Caller, empty: bool
-    ) -> EntryAttributes:
+    def _make_branch(self, tree: Tree, name: bytes, mode: int, caller: Caller, empty: bool) -> EntryAttributes:
         branch = self._volume.fork(tree.source, name, caller, empty=empty)
         if empty:
             branch.view.set_attributes(branch.view.root, mode=mode, uid=caller.uid, gid=caller.gid)
@@ -174,7 +168,8 @@ class Namespace:
 
     def _begin_filling(self, branch: Branch, name: bytes, caller: Caller, *, until_closed: bool) -> Snapshot:
         process = processes.identity(caller.pid).process
-        snapshot = self._volume.snapshot(branch, name, caller, empty=True, filling=process)
+        # A process in another pid namespace has no number here: then this daemon's stands in for it.
+        snapshot = self._volume.snapshot(branch, name, caller, empty=True, filling=process or os.getpid())
         view = self._volume.view_of(snapshot)
         self._fillings.begin(snapshot, view, process, caller.command, until_closed=until_closed)
         return snapshot
@@ -251,9 +246,7 @@ class Namespace:
 
     # Opening
 
-    def open(
-        self, number: int, flags: int, context: RequestContext
-    ) -> FileInfo | Coroutine[Any, Any, FileInfo]:
+    def open(self, number: int, flags: int, context: RequestContext) -> FileInfo | Coroutine[Any, Any, FileInfo]:
         tree, ino = self._node(number)
         requester = Requester(context.uid, context.gid, context.pid)
         report = self._reports.get(number)

@@ -144,17 +144,13 @@ class Operations(pyfuse3.Operations):
         return self._table.enter(directory.view.make(directory, name, mode, caller))
 
     @handler
-    def symlink(
-        self, parent: InodeT, name: FileNameT, target: FileNameT, context: RequestContext
-    ) -> EntryAttributes:
+    def symlink(self, parent: InodeT, name: FileNameT, target: FileNameT, context: RequestContext) -> EntryAttributes:
         directory = self._parent(parent, name, context)
         caller = Caller(context.uid, context.gid, context.pid)
         return self._table.enter(directory.view.make(directory, name, S_IFLNK | 0o777, caller, target=target))
 
     @handler
-    def link(
-        self, number: InodeT, parent: InodeT, name: FileNameT, context: RequestContext
-    ) -> EntryAttributes:
+    def link(self, number: InodeT, parent: InodeT, name: FileNameT, context: RequestContext) -> EntryAttributes:
         inode = self._known.get(number)
         if inode is None:
             raise Refusal(errno.EPERM)
@@ -177,9 +173,7 @@ class Operations(pyfuse3.Operations):
         return None
 
     @handler
-    def rmdir(
-        self, parent: InodeT, name: FileNameT, context: RequestContext
-    ) -> Coroutine[Any, Any, None] | None:
+    def rmdir(self, parent: InodeT, name: FileNameT, context: RequestContext) -> Coroutine[Any, Any, None] | None:
         directory = self._known.get(parent)
         if directory is None:
             return self._namespace.rmdir(parent, name, context)
@@ -305,9 +299,7 @@ class Operations(pyfuse3.Operations):
     # Files
 
     @handler
-    def open(
-        self, number: InodeT, flags: FlagT, context: RequestContext
-    ) -> FileInfo | Coroutine[Any, Any, FileInfo]:
+    def open(self, number: InodeT, flags: FlagT, context: RequestContext) -> FileInfo | Coroutine[Any, Any, FileInfo]:
         inode = self._known.get(number)
         if inode is None:
             return self._namespace.open(number, flags, context)

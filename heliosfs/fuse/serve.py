@@ -6,13 +6,15 @@ opened it.
 """
 
 import logging
-import time
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pyfuse3
 import trio
 
+import heliosfs
+from heliosfs.base.clock import now
 from heliosfs.base.errors import HeliosError
 from heliosfs.fuse import magic, tuning
 from heliosfs.fuse.background import BackgroundWork
@@ -20,6 +22,7 @@ from heliosfs.fuse.commits import GroupCommit
 from heliosfs.fuse.control import Control
 from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.filling import Fillings
+from heliosfs.fuse.flushing import Flusher
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.inode_table import InodeTable
 from heliosfs.fuse.kernel_cache import KernelCache
@@ -66,6 +69,7 @@ class Mounted:
         self.faults = Faults()
         self.activity = Activity()
         self.background = BackgroundWork(volume, self.faults)
+        self.flusher = Flusher(volume, self.faults)
         self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint)
@@ -73,12 +77,14 @@ class Mounted:
         self.commits = GroupCommit(volume.sync_blocking)
         self.fillings = Fillings(volume.settle, self.faults)
         self.tuned: dict[str, bool] = {}
-        self.started = time.time()
+        self.started = now()
         branch = _find_branch(volume, options.branch)
         self.trees = Trees(volume, branch)
         self.table = InodeTable(branch.view.root, volume.generation, self.trees.released)
         self.switcher = Switcher(self.table, self.handles, self.cache)
-        self.verbs = Verbs(self)
+        self.verbs = Verbs(
+            volume, self.trees, self.cache, self.handles, self.switcher, self.commits, self.facts, self.statistics
+        )
         self.control = Control(self.verbs, self.faults)
         self.namespace = Namespace(
             volume, self.trees, self.table, self.handles, self.cache, self.fillings, self.control,
@@ -106,6 +112,18 @@ class Mounted:
             "syncs_done": self.commits.done,
         }
 
+    def facts(self) -> dict[str, Any]:
+        """What does not change while it is mounted, for `status`."""
+        return {
+            "mountpoint": self.session.mountpoint,
+            "store": str(self.volume.store.path),
+            "version": heliosfs.__version__,
+            "pid": os.getpid(),
+            "mounted": self.started,
+            "read_only": self.options.read_only,
+            "features": self.features(),
+        }
+
     def features(self) -> dict[str, bool]:
         """What makes it fast, and whether it is in effect."""
         return {
@@ -122,7 +140,6 @@ class Mounted:
         self._nursery.start_soon(function)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        self._settle_left_over()
         self.tuned["keep_freed_memory"] = tuning.keep_freed_memory()
         self.tuned["calm_collector"] = tuning.calm_collector()
         self.operations.initialized = self._initialized
@@ -146,11 +163,6 @@ class Mounted:
         finally:
             self.loop.uninstall()
             self.session.close()
-
-    def _settle_left_over(self) -> None:
-        """Whoever was filling a snapshot when the volume was last closed fills it no more."""
-        for snapshot in list(self.volume.unsettled()):
-            self.volume.settle(snapshot)
 
     async def _main(self) -> None:
         """pyfuse3's loop, which goes on while serving is being cancelled, until the mount is gone."""
@@ -193,13 +205,14 @@ class Mounted:
             while True:
                 await trio.sleep(TICK_SECONDS)
                 await self._idle_work()
+                await self.flusher.flush_if_due(sum(self.operations.requests.values()))
                 if self.options.low_latency:
-                    now = sum(self.operations.requests.values())
-                    if now - served > BUSY_REQUESTS_PER_TICK:
+                    total = sum(self.operations.requests.values())
+                    if total - served > BUSY_REQUESTS_PER_TICK:
                         latency.hold()
                     else:
                         latency.release()
-                    served = now
+                    served = total
         finally:
             latency.release()
 

@@ -47,9 +47,7 @@ class Session:
         self._options = options
         self._initialized = False
 
-    def start(
-        self, operations: pyfuse3.Operations, loop: RequestLoop, established: Callable[[], None]
-    ) -> None:
+    def start(self, operations: pyfuse3.Operations, loop: RequestLoop, established: Callable[[], None]) -> None:
         """Mount, and leave pyfuse3 ready for `main`. Calls `established` at the end of a handshake of our
         own; otherwise it is the end of `operations.init`."""
         if self._options.own_mount and self._options.fast_loop:
@@ -99,9 +97,7 @@ class Session:
         """The open device, for notifications of our own; -1 when it cannot be told."""
         if self.relay is not None:
             return self.relay.descriptor
-        found = [
-            int(name) for name in os.listdir("/proc/self/fd") if _link(f"/proc/self/fd/{name}") == DEVICE
-        ]
+        found = [int(name) for name in os.listdir("/proc/self/fd") if _link(f"/proc/self/fd/{name}") == DEVICE]
         return found[0] if len(found) == 1 else -1
 
     def features(self) -> dict[str, bool]:
@@ -122,9 +118,7 @@ class Session:
             path = os.fsencode(self.mountpoint)
             return bool(_libc.umount2(path, _MNT_DETACH if lazy else 0) == 0)
         command = [HELPER, "-u", *(["-z"] if lazy else []), self.mountpoint]
-        done = subprocess.run(
-            command, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        )
+        done = subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         return done.returncode == 0
 
     def _mount(self) -> int:

@@ -54,17 +54,13 @@ class Switcher:
         attributes: list[int] = []
         names: list[tuple[int, bytes]] = []
         for branch, inos in changes:
-            held = [
-                inode for inode in map(branch.view.inodes.get, inos) if inode is not None and inode.lookups
-            ]
+            held = [inode for inode in map(branch.view.inodes.get, inos) if inode is not None and inode.lookups]
             numbers.extend(map(self._table.number, held))
             if ROOT_INO in inos:
                 attributes.extend(pack(branch.view.number, ino) for ino in magic.ROOT_NAMES.values())
             if not self._cache.can_expire_names:
                 names.extend(before | self._names_of_root(branch))
-                names.extend(
-                    self._name_of(inode) for inode in held if inode.is_directory and inode.ino != ROOT_INO
-                )
+                names.extend(self._name_of(inode) for inode in held if inode.is_directory and inode.ino != ROOT_INO)
         self._cache.expire_names()
         await self._cache.forget(numbers, attributes, names)
 

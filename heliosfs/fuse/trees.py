@@ -60,11 +60,7 @@ class Tree:
         source = self.source
         if isinstance(source, Branch):
             return source.children
-        return {
-            name: child
-            for name, child in source.branch.children.items()
-            if child.record.base == source.state.id
-        }
+        return {name: child for name, child in source.branch.children.items() if child.record.base == source.state.id}
 
 
 class Trees:
@@ -90,7 +86,7 @@ class Trees:
 
     def add(self, source: Source) -> Tree:
         """The tree of a branch or snapshot, from now on found by its number."""
-        view = source.view if isinstance(source, Branch) else self._volume.view_of(source)
+        view = self._volume.view_of(source)
         tree = self._entered.get(view.number)
         if tree is None or tree.view is not view:
             tree = self._entered[view.number] = Tree(source, view)
@@ -147,3 +143,13 @@ def top_inode(tree: Tree) -> Inode:
 def container_number(tree: Tree, container: int) -> int:
     """The kernel's number of .snapshots or .branches of a tree."""
     return pack(tree.view.number, container)
+
+
+def text(name: bytes) -> str:
+    """A name as it stands in JSON and in messages."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def name_of(text: str) -> bytes:
+    """The other way."""
+    return text.encode("utf-8", "surrogateescape")

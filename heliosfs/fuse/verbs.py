@@ -1,45 +1,335 @@
-"""The verbs."""
+"""The verbs: what `.heliosfs/call` and the files beside it can be asked to do.
+
+Names are bytes on disk and text in requests and replies, by surrogate escapes. Every verb checks the rights
+of who asks: see `rights`.
+"""
 
 import errno
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from heliosfs.base.errors import Refusal
-from heliosfs.fuse.rights import Requester, check_is_owner
-from heliosfs.fuse.trees import Tree
+from heliosfs.fuse import magic
+from heliosfs.fuse.commits import GroupCommit
+from heliosfs.fuse.handles import Handles
+from heliosfs.fuse.kernel_cache import KernelCache
+from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
+from heliosfs.fuse.switching import Switcher
+from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
+from heliosfs.volume.branch import Branch, Snapshot
+from heliosfs.volume.operations import Operation
+from heliosfs.volume.volume import Volume
 
-if TYPE_CHECKING:
-    from heliosfs.fuse.serve import Mounted
+Arguments = dict[str, Any]
+Verb = Callable[[Tree, Arguments, Requester], Awaitable[Any]]
 
 
 class Verbs:
-    def __init__(self, mounted: "Mounted") -> None:
-        self._m = mounted
+    """Carries them out."""
 
-    def status(self, tree: Tree) -> dict[str, Any]:
-        return {"features": self._m.features()}
+    def __init__(
+        self,
+        volume: Volume,
+        trees: Trees,
+        cache: KernelCache,
+        handles: Handles,
+        switcher: Switcher,
+        commits: GroupCommit,
+        facts: Callable[[], dict[str, Any]],
+        statistics: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._volume = volume
+        self._trees = trees
+        self._cache = cache
+        self._handles = handles
+        self._switcher = switcher
+        self._commits = commits
+        self._facts = facts
+        self._statistics = statistics
+        self._reports: dict[int, dict[str, Any]] = {}
+        """What the last restore, undo or merge of a branch did, by branch id."""
+        self._verbs: dict[str, Verb] = {
+            "status": self._status,
+            "stats": self._stats,
+            "sync": self._sync,
+            "log": self._log,
+            "snapshot.create": self._snapshot_create,
+            "snapshot.list": self._snapshot_list,
+            "snapshot.show": self._snapshot_show,
+            "snapshot.rename": self._snapshot_rename,
+            "snapshot.delete": self._snapshot_delete,
+            "branch.create": self._branch_create,
+            "branch.list": self._branch_list,
+            "branch.show": self._branch_show,
+            "branch.rename": self._branch_rename,
+            "branch.delete": self._branch_delete,
+            "restore": self._restore,
+            "undo": self._undo,
+        }
 
-    def log_text(self, tree: Tree) -> bytes:
-        return b""
-
-    def is_state(self, tree: Tree, name: str) -> bool:
-        return name.encode() in tree.snapshots()
-
-    async def diff_text(self, tree: Tree, a: str, b: str | None) -> bytes:
-        return b"diff\n"
-
-    async def changes_text(self, tree: Tree, a: str, b: str | None) -> bytes:
-        return b"changes\n"
+    async def perform(self, tree: Tree, verb: str, arguments: Arguments, requester: Requester) -> Any:
+        """The result of a verb."""
+        perform = self._verbs.get(verb)
+        if perform is None:
+            known = ", ".join(sorted(self._verbs))
+            raise Refusal(errno.ENOSYS, f"there is no verb {verb!r}; there are {known}")
+        return await perform(tree, arguments, requester)
 
     async def act(self, tree: Tree, verb: str, word: str, requester: Requester) -> None:
+        """What writing a word to the file of a verb does."""
+        if verb == "undo":
+            if word and not word.isdecimal():
+                raise Refusal(errno.EINVAL, "undo takes the number of an operation, or nothing")
+            await self._undo(tree, {"operation": int(word)} if word else {}, requester)
+        elif verb == "restore":
+            await self._restore(tree, {"state": word}, requester)
+        else:
+            await self.perform(tree, verb, {"branch": word}, requester)
+
+    # Looking
+
+    def status(self, tree: Tree) -> dict[str, Any]:
+        """How the mount and a tree are doing."""
+        owner = tree.owner()
+        return {
+            **self._facts(),
+            "branch": "/".join(map(text, owner.path())),
+            "snapshot": text(tree.source.name) if isinstance(tree.source, Snapshot) else None,
+            "snapshots": len(tree.snapshots()),
+            "branches": len(tree.children()),
+            "last": self._reports.get(owner.id),
+        }
+
+    def log_text(self, tree: Tree) -> bytes:
+        """The operations of a tree, newest first, one a line."""
+        lines = []
+        for each in self._operations(tree, 0):
+            lines.append(f"{each['number']}\t{each['time']}\t{each['uid']}\t{each['what']}\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def is_state(self, tree: Tree, name: str) -> bool:
+        """Whether a name means a state that can be compared."""
+        try:
+            self._volume.state(tree.owner(), name)
+        except Refusal:
+            return False
+        return True
+
+    async def diff_text(self, tree: Tree, before: str, after: str | None) -> bytes:
+        """The unified diff of two states."""
+        raise Refusal(errno.ENOSYS)
+
+    async def changes_text(self, tree: Tree, before: str, after: str | None) -> bytes:
+        """The names of what differs between two states."""
+        raise Refusal(errno.ENOSYS)
+
+    async def _status(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        return self.status(tree)
+
+    async def _stats(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        return {**self._volume.statistics(), **self._statistics()}
+
+    async def _sync(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        if self._handles.mappable:
+            await self._cache.write_back()
+        await self._commits.wait()
+
+    async def _log(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
+        limit = arguments.get("limit") or 0
+        if not isinstance(limit, int) or limit < 0:
+            raise Refusal(errno.EINVAL, "limit is a number of operations")
+        return self._operations(tree, limit)
+
+    def _operations(self, tree: Tree, limit: int) -> list[dict[str, Any]]:
+        found = self._volume.log(tree.owner())[-limit:]
+        return [_operation(each) for each in reversed(found)]
+
+    # Snapshots
+
+    async def _snapshot_create(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        check_may_write(tree.root, requester)
+        name = _name(arguments)
+        if self._handles.mappable:
+            await self._cache.write_back()
+        snapshot = self._volume.snapshot(
+            tree.branch(),
+            name,
+            requester.caller(),
+            message=_text(arguments, "message", ""),
+            notes=_notes(arguments),
+        )
+        await self._members_changed(tree, magic.SNAPSHOTS)
+        return _snapshot(snapshot)
+
+    async def _snapshot_list(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
+        found = sorted(tree.snapshots().values(), key=lambda each: (each.created, each.name))
+        return [_snapshot(each) for each in found]
+
+    async def _snapshot_show(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        return _snapshot(_find_snapshot(tree, _name(arguments)))
+
+    async def _snapshot_rename(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        check_may_write(tree.root, requester)
+        old, new = _name(arguments, "old"), _name(arguments, "new")
+        self._volume.rename_snapshot(tree.branch(), old, new, requester.caller())
+        await self._members_changed(tree, magic.SNAPSHOTS, old, new)
+
+    async def _snapshot_delete(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        check_may_write(tree.root, requester)
+        name = _name(arguments)
+        self._volume.drop_snapshot(tree.branch(), name, requester.caller())
+        await self._members_changed(tree, magic.SNAPSHOTS, name)
+
+    # Branches
+
+    async def _branch_create(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        check_may_write(tree.root, requester)
+        name = _name(arguments)
+        source: Branch | Snapshot = tree.source
+        if arguments.get("from") is not None:
+            source = _find_snapshot(tree, _name(arguments, "from"))
+        elif self._handles.mappable:
+            await self._cache.write_back()
+        branch = self._volume.fork(source, name, requester.caller())
+        await self._members_changed(tree, magic.BRANCHES)
+        return _branch(branch)
+
+    async def _branch_list(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
+        found = sorted(tree.children().values(), key=lambda each: (each.created, each.name))
+        return [_branch(each) for each in found]
+
+    async def _branch_show(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        return _branch(_find_branch(tree, _name(arguments)))
+
+    async def _branch_rename(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        check_may_write(tree.root, requester)
+        old, new = _name(arguments, "old"), _name(arguments, "new")
+        self._volume.rename_branch(tree.owner(), old, new, requester.caller())
+        await self._members_changed(tree, magic.BRANCHES, old, new)
+
+    async def _branch_delete(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        check_may_write(tree.root, requester)
+        name = _name(arguments)
+        await self._trees.check_not_mounted(_find_branch(tree, name))
+        self._volume.drop_branch(tree.owner(), name, requester.caller())
+        await self._members_changed(tree, magic.BRANCHES, name)
+
+    async def _members_changed(self, tree: Tree, container: int, *names: bytes) -> None:
+        """Have the kernel look again at .snapshots or .branches."""
+        tree.note_change(container)
+        number = container_number(tree, container)
+        await self._cache.forget(attributes=[number], names=[(number, name) for name in names])
+
+    # Going back
+
+    async def _restore(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         check_is_owner(tree.root, requester)
         branch = tree.branch()
-        if verb == "restore":
-            s = branch.snapshots[word.encode()]
-            await self._m.switcher.switch(branch, lambda: [(branch, self._m.volume.restore(branch, s, requester.caller()))])
+        word = _text(arguments, "state")
+        _check_restorable(branch, word)
+        self._volume.state(branch, word)
+        changed: set[int] = set()
 
-    async def perform(self, tree: Tree, verb: str, arguments: dict[str, Any], requester: Requester) -> Any:
-        if verb == "stats":
-            return self._m.statistics()
-        if verb == "status":
-            return self.status(tree)
-        raise Refusal(errno.ENOSYS, verb)
+        def act() -> list[tuple[Branch, set[int]]]:
+            nonlocal changed
+            changed = self._volume.restore(branch, word, requester.caller())
+            return [(branch, changed)]
+
+        await self._switcher.switch(branch, act)
+        return self._report(branch, {"verb": "restore", "state": word, "inodes": len(changed)})
+
+    async def _undo(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        check_is_owner(tree.root, requester)
+        branch = tree.branch()
+        number = arguments.get("operation")
+        if number is not None and not isinstance(number, int):
+            raise Refusal(errno.EINVAL, "operation is the number of an operation")
+        await self._switcher.switch(branch, lambda: self._volume.undo(branch, requester.caller(), number))
+        newest = self._volume.log(branch)[-1]
+        for container in magic.CONTAINERS:
+            tree.note_change(container)
+        return self._report(branch, {"verb": "undo", "what": newest.text})
+
+    def _report(self, branch: Branch, report: dict[str, Any]) -> dict[str, Any]:
+        self._reports[branch.id] = report
+        return report
+
+
+def _check_restorable(branch: Branch, word: str) -> None:
+    """Refuse a snapshot that is no finished tree."""
+    snapshot = branch.snapshots.get(name_of(word))
+    if snapshot is not None and snapshot.filling:
+        raise Refusal(errno.EBUSY, f"the snapshot {word!r} is still being filled")
+    if snapshot is not None and snapshot.file:
+        raise Refusal(errno.ENOTDIR, f"the snapshot {word!r} is one file, not a tree")
+
+
+def _text(arguments: Arguments, key: str, default: str | None = None) -> str:
+    value = arguments.get(key, default)
+    if not isinstance(value, str):
+        raise Refusal(errno.EINVAL, f"the argument {key!r} is missing or no text")
+    return value
+
+
+def _name(arguments: Arguments, key: str = "name") -> bytes:
+    try:
+        return name_of(_text(arguments, key))
+    except UnicodeEncodeError:
+        raise Refusal(errno.EINVAL, f"the argument {key!r} cannot be a name") from None
+
+
+def _notes(arguments: Arguments) -> dict[str, str]:
+    notes = arguments.get("notes") or {}
+    if not isinstance(notes, dict) or not all(isinstance(each, str) for pair in notes.items() for each in pair):
+        raise Refusal(errno.EINVAL, "notes are an object of texts")
+    return notes
+
+
+def _find_snapshot(tree: Tree, name: bytes) -> Snapshot:
+    snapshot = tree.snapshots().get(name)
+    if snapshot is None:
+        raise Refusal(errno.ENOENT, f"there is no snapshot named {text(name)!r}")
+    return snapshot
+
+
+def _find_branch(tree: Tree, name: bytes) -> Branch:
+    branch = tree.children().get(name)
+    if branch is None:
+        raise Refusal(errno.ENOENT, f"there is no branch named {text(name)!r}")
+    return branch
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    record = snapshot.record
+    shown: dict[str, Any] = {"name": text(snapshot.name), "created": record.created, "uid": record.uid}
+    if record.message:
+        shown["message"] = record.message
+    if record.notes:
+        shown["notes"] = record.notes
+    if record.file:
+        shown["file"] = True
+    if record.filling:
+        shown["filling"] = record.filling
+    return shown
+
+
+def _branch(branch: Branch) -> dict[str, Any]:
+    return {
+        "name": text(branch.name),
+        "created": branch.created,
+        "uid": branch.uid,
+        "snapshots": len(branch.snapshots),
+        "branches": len(branch.children),
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    return {
+        "number": operation.number,
+        "time": operation.time,
+        "uid": operation.uid,
+        "pid": operation.pid,
+        "command": text(operation.command),
+        "verb": operation.verb,
+        "what": f"{operation.verb} {operation.text}".rstrip(),
+    }
