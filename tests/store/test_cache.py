@@ -40,6 +40,6 @@ def test_the_count_of_bytes_is_that_of_the_entries(steps: list[tuple[str, int, b
             model.pop(key, None)
         elif (found := cache.get(key)) is not None:
             assert found == model[key]
-    kept = [data for key in range(6) if (data := cache.get(key)) is not None]
+    kept = [held for key in range(6) if (held := cache.get(key)) is not None]
     assert cache.held == sum(len(data) + ENTRY_BYTES for data in kept) <= 2000
     assert len(cache) == len(kept)

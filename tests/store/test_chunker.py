@@ -22,9 +22,7 @@ def noise(seed: bytes, length: int) -> bytes:
 
 
 def lines(count: int) -> bytes:
-    return b"".join(
-        b"line %d of a text that repeats itself, sum %d\n" % (n, n * n % 997) for n in range(count)
-    )
+    return b"".join(b"line %d of a text that repeats itself, sum %d\n" % (n, n * n % 997) for n in range(count))
 
 
 GOLDEN = {

@@ -25,9 +25,7 @@ def test_a_body_that_saves_too_little_stays_raw() -> None:
 
 
 @given(body=st.binary(max_size=200), raw_length=st.integers(0, 10_000), codec=st.integers(0, 255))
-def test_any_bytes_decode_to_the_length_asked_for_or_to_nothing(
-    body: bytes, raw_length: int, codec: int
-) -> None:
+def test_any_bytes_decode_to_the_length_asked_for_or_to_nothing(body: bytes, raw_length: int, codec: int) -> None:
     data = decode(codec, body, raw_length)
     assert data is None or len(data) == raw_length
 

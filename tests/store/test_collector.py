@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,9 +36,7 @@ def used(place: Path) -> int:
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten objects to a pack."""
     monkeypatch.setattr(packs, "PACK_BYTES", 10 * (640 + HEADER_BYTES))
-    monkeypatch.setattr(
-        packs.Packs.__init__, "__kwdefaults__", {"pack_bytes": packs.PACK_BYTES, "read_only": False}
-    )
+    monkeypatch.setattr(packs.Packs.__init__, "__kwdefaults__", {"pack_bytes": packs.PACK_BYTES, "read_only": False})
 
 
 def test_the_dead_go_and_the_disk_gets_their_space(opened: Opened, place: Path, small_packs: None) -> None:
@@ -135,9 +133,7 @@ def test_a_pack_with_a_damaged_live_object_stays(opened: Opened, place: Path) ->
     assert {name for name, _, _ in store.objects.iterate()} == set(names[:3])
 
 
-def test_a_full_disk_ends_the_collection_and_loses_nothing(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_collection_and_loses_nothing(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened()
     names = [store.objects.put(content(n), CHUNK) for n in range(20)]
     flush(store)
@@ -194,7 +190,7 @@ class Collecting(RuleBasedStateMachine):
         """Digest to number: live, and not to be lost while the process lives."""
         self.durable: dict[bytes, int] = {}
         """The part of it that a flush has covered."""
-        self.steps = iter(())
+        self.steps: Iterator[None] = iter(())
         self.open()
 
     def open(self) -> None:
@@ -231,7 +227,7 @@ class Collecting(RuleBasedStateMachine):
         exhaust(self.steps)
         self.store.objects.protect()
         marked = frozenset(self.wanted)
-        self.steps = iter(self.store.objects.collect(marked.__contains__))
+        self.steps = self.store.objects.collect(marked.__contains__)
 
     @rule(count=st.integers(1, 4))
     def collect(self, count: int) -> None:
@@ -261,9 +257,7 @@ class Collecting(RuleBasedStateMachine):
         found = {name: location for name, _, location in self.store.objects.iterate()}
         assert found.keys() == self.wanted.keys()
         assert counted.objects == len(found)
-        assert counted.stored_bytes == sum(
-            HEADER_BYTES + location.stored_length for location in found.values()
-        )
+        assert counted.stored_bytes == sum(HEADER_BYTES + location.stored_length for location in found.values())
         self.store.close()
         self.cleanup()
 

@@ -220,9 +220,7 @@ def test_a_damaged_table_is_corruption_and_never_the_end_of_a_scan(tmp_path: Pat
 
 
 @pytest.mark.parametrize("pattern", ["MANIFEST-*", "CURRENT", "*.sst"])
-def test_a_damaged_or_missing_file_of_the_database_is_refused_with_a_way_out(
-    tmp_path: Path, pattern: str
-) -> None:
+def test_a_damaged_or_missing_file_of_the_database_is_refused_with_a_way_out(tmp_path: Path, pattern: str) -> None:
     database = Database(tmp_path / "db")
     put(database, RECORDS, {b"key": b"value"})
     database.close()

@@ -17,9 +17,7 @@ SMALL = [(1, b"head", b""), (2, b"", b"data"), (3, b"both", b"sides"), (255, b""
 """Records of every shape: header only, data only, both, neither."""
 
 
-def fill(
-    directory: Path, records: list[tuple[int, bytes, bytes]], segment_bytes: int = 1 << 20
-) -> list[Record]:
+def fill(directory: Path, records: list[tuple[int, bytes, bytes]], segment_bytes: int = 1 << 20) -> list[Record]:
     """A closed journal with these records; what replay is to find."""
     directory.mkdir(exist_ok=True)
     journal, found = replayed(directory, segment_bytes=segment_bytes)
@@ -133,9 +131,7 @@ def test_a_garbled_tail_at_every_byte_leaves_the_records_before_it(tmp_path: Pat
         journal, found = replayed(garbled)
         assert found == expected[: len(found)]
         assert len(found) >= sum(end <= length for end in ends)
-        assert [bytes(journal.read(one.position)) for one in found] == [
-            data for _, _, data in SMALL[: len(found)]
-        ]
+        assert [bytes(journal.read(one.position)) for one in found] == [data for _, _, data in SMALL[: len(found)]]
         journal.close()
 
 
@@ -259,9 +255,7 @@ def test_reading_alone_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    "position", [0, 1, 1 << 32, (1 << 32) + 37, (1 << 32) + 10_000, 5 << 32, (1 << 63) + 3]
-)
+@pytest.mark.parametrize("position", [0, 1, 1 << 32, (1 << 32) + 37, (1 << 32) + 10_000, 5 << 32, (1 << 63) + 3])
 def test_a_position_where_no_record_lies_is_corruption(tmp_path: Path, position: int) -> None:
     fill(tmp_path, SMALL)
     journal, _ = replayed(tmp_path)
@@ -325,9 +319,7 @@ def test_dropping_segments_keeps_the_others_readable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", range(40))
-def test_a_full_disk_at_every_byte_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
-) -> None:
+def test_a_full_disk_at_every_byte_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     journal, _ = replayed(tmp_path)
     first = journal.append(1, b"first", b"data")
     head, size = journal.head, journal.size()

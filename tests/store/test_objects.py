@@ -27,7 +27,7 @@ def pack(place: Path, number: int = 1) -> Path:
 
 def test_what_was_put_comes_back(opened: Opened) -> None:
     store = opened()
-    contents = [b"", b"x", TEXT, os.urandom(100_000), memoryview(os.urandom(5000))]
+    contents: list[bytes | memoryview] = [b"", b"x", TEXT, os.urandom(100_000), memoryview(os.urandom(5000))]
     names = [store.objects.put(content, CHUNK) for content in contents]
     assert names == [digest(content) for content in contents]
     for _ in range(2):  # from disk, then from memory
@@ -35,9 +35,7 @@ def test_what_was_put_comes_back(opened: Opened) -> None:
     assert (store.objects.statistics.cache_misses, store.objects.statistics.cache_hits) == (5, 5)
 
 
-def test_what_was_flushed_is_there_after_a_kill_and_the_rest_is_forgotten(
-    opened: Opened, place: Path
-) -> None:
+def test_what_was_flushed_is_there_after_a_kill_and_the_rest_is_forgotten(opened: Opened, place: Path) -> None:
     store = opened()
     kept = [store.objects.put(os.urandom(5000), CHUNK) for _ in range(20)]
     flush(store)
@@ -194,9 +192,7 @@ def test_a_damaged_object_that_is_still_pending_is_written_again(opened: Opened,
 
 
 @pytest.mark.parametrize("lost", ["tail", "file"])
-def test_what_lay_in_a_lost_part_of_a_pack_is_written_again_unread(
-    opened: Opened, place: Path, lost: str
-) -> None:
+def test_what_lay_in_a_lost_part_of_a_pack_is_written_again_unread(opened: Opened, place: Path, lost: str) -> None:
     store = opened()
     whole = store.objects.put(b"whole" * 10, CHUNK)
     name = store.objects.put(TEXT, CHUNK)
@@ -236,9 +232,7 @@ def test_a_disk_that_cannot_be_read_is_damage(
 
 
 @pytest.mark.parametrize("room", range(0, 150, 13))
-def test_a_full_disk_changes_nothing(
-    opened: Opened, place: Path, monkeypatch: pytest.MonkeyPatch, room: int
-) -> None:
+def test_a_full_disk_changes_nothing(opened: Opened, place: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     store = opened()
     before = store.objects.put(b"before", CHUNK)
     counted = store.objects.statistics.objects

@@ -103,9 +103,7 @@ def test_a_newer_format_is_refused(place: Path) -> None:
     Store.open(place).close()  # the refusal let go of the lock
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"format": 1}', '{"id": "x"}', '{"format": "x", "id": ""}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', '{"id": "x"}', '{"format": "x", "id": ""}'])
 def test_a_damaged_format_file_is_refused(place: Path, text: str) -> None:
     Store.open(place).close()
     (place / "format").write_text(text)
@@ -142,9 +140,7 @@ def test_a_store_that_lost_its_format_file_is_refused(place: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["write_format", "reserve", "Database"])
-def test_a_making_that_broke_off_is_taken_up_again(
-    place: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
+def test_a_making_that_broke_off_is_taken_up_again(place: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     class Killed(BaseException):
         pass
 
@@ -161,9 +157,10 @@ def test_a_making_that_broke_off_is_taken_up_again(
 
 
 def test_without_create_nothing_is_made(place: Path) -> None:
-    for options in ({"create": False}, {"read_only": True}):
-        with pytest.raises(HeliosError, match="not a store"):
-            Store.open(place, **options)
+    with pytest.raises(HeliosError, match="not a store"):
+        Store.open(place, create=False)
+    with pytest.raises(HeliosError, match="not a store"):
+        Store.open(place, read_only=True)
     assert not place.exists()
 
 
