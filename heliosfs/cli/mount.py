@@ -10,6 +10,17 @@ from heliosfs.base.quoting import shown
 from heliosfs.daemon import background, mounts
 
 
+def _list_options(
+    context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> tuple[str, ...]:
+    if "help" in words:
+        from heliosfs.daemon import mount_options
+
+        click.echo(mount_options.describe())
+        context.exit()
+    return words
+
+
 @click.command()
 @click.argument("store", type=click.Path())
 @click.argument("mountpoint", type=click.Path())
@@ -17,7 +28,13 @@ from heliosfs.daemon import background, mounts
 @click.option("--branch", metavar="NAME", help="Mount this branch as the root (A/B: the branch B of A).")
 @click.option("-r", "--read-only", is_flag=True, help="Refuse every change.")
 @click.option(
-    "-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, separated by commas (`-o help`)."
+    "-o",
+    "options",
+    multiple=True,
+    metavar="OPTIONS",
+    is_eager=True,
+    callback=_list_options,
+    help="Mount options, separated by commas; `-o help` lists them.",
 )
 @click.option(
     "--log-level",
@@ -41,9 +58,6 @@ def command(
     """
     from heliosfs.daemon import mount_options
 
-    if "help" in options:
-        click.echo(mount_options.describe())
-        return
     try:
         parsed = mount_options.parse(options, branch=branch, read_only=read_only)
     except ValueError as error:

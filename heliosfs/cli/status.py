@@ -24,7 +24,26 @@ def command(mountpoint: str | None, as_json: bool) -> None:
     if as_json:
         output.say_json(result)
     else:
-        output.facts(output.readable(result))
+        output.facts(_described(result))
+
+
+def _described(result: dict[str, Any]) -> list[tuple[str, str]]:
+    absent = [name.replace("_", " ") for name, active in result["features"].items() if not active]
+    tree = f"the branch {shown(result['branch'])}" if result["branch"] else "the main branch"
+    if result["snapshot"] is not None:
+        tree = f"the snapshot {shown(result['snapshot'])} of {tree}"
+    last = result["last"]
+    return [
+        ("mountpoint", shown(result["mountpoint"])),
+        ("store", shown(result["store"])),
+        ("process", f"{result['pid']}, version {result['version']}"),
+        ("mounted", output.when(result["mounted"]) + (", read-only" if result["read_only"] else "")),
+        ("tree", tree),
+        ("snapshots", str(result["snapshots"])),
+        ("branches", str(result["branches"])),
+        *([("last", ", ".join(f"{name} {text}" for name, text in output.readable(last)))] if last else []),
+        *([("slower without", ", ".join(absent))] if absent else []),
+    ]
 
 
 def _all_mounts(as_json: bool) -> None:
