@@ -4,6 +4,7 @@ A handler is a plain function: it runs to its end without giving way, so it sees
 state. One that must wait for something returns a coroutine, which is awaited.
 """
 
+import errno
 import functools
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
@@ -50,7 +51,8 @@ def handler(
         except FUSEError:
             raise
         except Exception as error:
-            raise FUSEError(self.faults.errno_of(error, kind, arguments)) from None
+            code = self.faults.errno_of(error, kind, arguments)
+            raise FUSEError(errno.EOPNOTSUPP if code == errno.ENOSYS else code) from None
 
     functools.update_wrapper(handle, function)
     return handle

@@ -9,6 +9,9 @@ import os
 from typing import NamedTuple
 
 
+PIECE_BYTES = 64 << 10
+
+
 class Identity(NamedTuple):
     """The process that a thread belongs to, and that process's parent; 0 when unknown."""
 
@@ -64,7 +67,17 @@ def _read(pid: int, name: str) -> bytes:
     if pid <= 0:
         return b""
     try:
-        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
-            return file.read()
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        pieces = []
+        while piece := os.read(descriptor, PIECE_BYTES):
+            pieces.append(piece)
+            if len(piece) < PIECE_BYTES:
+                break
+        return b"".join(pieces)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
