@@ -63,9 +63,7 @@ class Record(NamedTuple):
 class Journal:
     """The segments of one directory, replayed once and then appended to."""
 
-    def __init__(
-        self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, read_only: bool = False
-    ) -> None:
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, read_only: bool = False) -> None:
         self._segments = Segments(directory, read_only=read_only)
         self._segment_bytes = segment_bytes
         self._read_only = read_only
@@ -77,7 +75,7 @@ class Journal:
         """The position of the present segment's first byte."""
         self._head = 0
         self.lost = 0
-        """Bytes that replay found after the end of history and cut."""
+        """Bytes that replay found beyond the end of history; they are in files named lost-* now."""
 
     def append(self, kind: int, header: bytes, data: bytes | memoryview = b"") -> int:
         """Append one record (kind 1 to 255) and return its position. On OSError nothing has changed."""
@@ -141,7 +139,7 @@ class Journal:
         return f"{self._segments.path(position >> OFFSET_BITS)}, offset {position & OFFSET_MASK}"
 
     def replay(self, start: int = 0) -> Iterator[Record]:
-        """The records from `start` (0: the oldest) to the end of history; then what lies beyond is cut.
+        """The records from `start` (0: the oldest) to the end of history; what lies beyond is set aside.
 
         Appending is allowed once the iterator is exhausted. Corruption when the journal ends before
         `start`: what was known to be on disk is missing.
@@ -195,7 +193,7 @@ class Journal:
         return self._segments.size(number) >= len(link) and self._segments.read(number, 0, len(link)) == link
 
     def _finish(self, number: int, offset: int, first: int) -> None:
-        """Cut what lies beyond the end of history, newest first, and get ready to append.
+        """Set aside what lies beyond the end of history, newest first, and get ready to append.
 
         The segments from `first` on may still be dirty pages of a killed process: the next sync covers them.
         """
@@ -210,10 +208,10 @@ class Journal:
             number = 0
         for later in reversed(numbers):
             if later > number:
-                segments.remove(later)
+                segments.set_aside(later)
         if number:
             if segments.size(number) > offset:
-                segments.truncate(number, offset)
+                segments.set_aside(number, offset)
             segments.resume(number, dirty=[earlier for earlier in numbers if first <= earlier < number])
             self._limit = self._segment_bytes
         self._base = number << OFFSET_BITS

@@ -16,6 +16,7 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 from heliosfs.base.digests import digest as digest_of
 from heliosfs.base.errors import Corruption
@@ -32,12 +33,19 @@ CACHE_BYTES = 64 << 20
 """Verified bodies kept in memory."""
 
 
+class Flushed(NamedTuple):
+    """What one flush batch holds of the index."""
+
+    taken: dict[bytes, Location]
+    condemned: frozenset[bytes]
+    suspects: frozenset[bytes]
+    emptied: frozenset[int]
+
+
 class Objects:
     """The objects of one store."""
 
-    def __init__(
-        self, packs: Packs, database: Database, *, read_only: bool = False, cache_bytes: int = CACHE_BYTES
-    ):
+    def __init__(self, packs: Packs, database: Database, *, read_only: bool = False, cache_bytes: int = CACHE_BYTES):
         self._packs = packs
         self._database = database
         self._cache: ByteCache[bytes, bytes] = ByteCache(cache_bytes)
@@ -50,13 +58,14 @@ class Objects:
         self._emptied: dict[int, Mark] = {}
         """Packs without a live object, and how far the packs must be in the index before they may go."""
         self._removable: set[int] = set()
+        self._written: list[Flushed] = []
+        """What a thread wrote to the database, to be settled by the owner's."""
         self._touched: set[bytes] | None = None
         """What was put since `protect`: live, whatever the mark phase saw."""
         self._synced = Mark(0, 0)
         self.statistics = index.decode_statistics(database.get(SETTINGS, index.STATISTICS_KEY))
         lengths = {
-            index.pack_of(key): index.decode_length(value)
-            for key, value in database.scan(SETTINGS, index.PACK_PREFIX)
+            index.pack_of(key): index.decode_length(value) for key, value in database.scan(SETTINGS, index.PACK_PREFIX)
         }
         self.forgotten = 0 if read_only else packs.recover(lengths)
         """Bytes of packs that were not in the index at open, and are gone."""
@@ -177,6 +186,7 @@ class Objects:
 
     def write_index(self, batch: Batch) -> None:
         """Add to a flush batch all that changed in the index and that a `sync` has covered."""
+        self._settle()
         synced = self._synced
         taken: dict[bytes, Location] = {}
         lengths: dict[int, int] = {}
@@ -186,7 +196,7 @@ class Objects:
             taken[digest] = location
             lengths[location.pack] = location.end
         condemned = frozenset(self._condemned)
-        emptied = {pack for pack, mark in self._emptied.items() if mark <= synced}
+        emptied = frozenset(pack for pack, mark in self._emptied.items() if mark <= synced)
         for digest in condemned:
             batch.delete(INDEX, digest)
         suspects = self._write_suspects(batch)
@@ -197,7 +207,8 @@ class Objects:
         for pack in emptied:
             batch.delete(SETTINGS, index.pack_key(pack))
         self._write_statistics(batch, len(taken))
-        batch.when_written(lambda: self._written(taken, condemned, suspects, emptied))
+        flushed = Flushed(taken, condemned, suspects, emptied)
+        batch.when_written(lambda: self._written.append(flushed))
 
     def _write_suspects(self, batch: Batch) -> frozenset[bytes]:
         """Damage outlives the process, so that the same content is written again whenever it comes."""
@@ -216,26 +227,24 @@ class Objects:
             counted.count(location, -1)
         batch.put(SETTINGS, index.STATISTICS_KEY, counted.encode())
 
-    def _written(
-        self,
-        taken: dict[bytes, Location],
-        condemned: frozenset[bytes],
-        suspects: frozenset[bytes],
-        emptied: set[int],
-    ) -> None:
-        for digest, location in taken.items():
-            if self._pending.get(digest) is location:
-                del self._pending[digest]
-        self._condemned -= condemned
-        self._suspects -= suspects
-        for pack in emptied:
-            del self._emptied[pack]
-        self._removable |= emptied
+    def _settle(self) -> None:
+        """Forget what the database knows by now. The write itself may have been in any thread."""
+        while self._written:
+            flushed = self._written.pop(0)
+            for digest, location in flushed.taken.items():
+                if self._pending.get(digest) is location:
+                    del self._pending[digest]
+            self._condemned -= flushed.condemned
+            self._suspects -= flushed.suspects
+            for pack in flushed.emptied:
+                del self._emptied[pack]
+            self._removable |= flushed.emptied
 
     # Collecting
 
     def protect(self) -> None:
         """From now on what is put is live for the next `collect`. To be called before marking begins."""
+        self._settle()
         self._touched = set()
 
     def collect(self, live: Callable[[bytes], bool]) -> Iterator[None]:
@@ -246,6 +255,7 @@ class Objects:
         returned after the database was synced. One collection at a time. OSError when the disk is full; what
         was done until then holds.
         """
+        self._settle()
         if self._touched is None:
             self.protect()
         return collector.collect(self, live)
@@ -297,6 +307,7 @@ class Objects:
 
     def removable_packs(self) -> frozenset[int]:
         """The packs that no entry written to the database names any more."""
+        self._settle()
         return frozenset(self._removable)
 
     def remove_packs(self, packs: frozenset[int]) -> int:

@@ -90,9 +90,7 @@ class Packs:
             segments.start_after(last)
         return forgotten
 
-    def append(
-        self, kind: int, codec: int, raw_length: int, digest: bytes, body: bytes | memoryview
-    ) -> Location:
+    def append(self, kind: int, codec: int, raw_length: int, digest: bytes, body: bytes | memoryview) -> Location:
         """Append an object and return where it lies. On OSError nothing has changed."""
         stored_length = len(body)
         size = HEADER_BYTES + stored_length
@@ -109,9 +107,7 @@ class Packs:
     def read(self, location: Location, digest: bytes) -> bytes:
         """The body at `location`, which must be that of `digest`. Corruption when it does not check."""
         try:
-            content = self._segments.read(
-                location.pack, location.offset, HEADER_BYTES + location.stored_length
-            )
+            content = self._segments.read(location.pack, location.offset, HEADER_BYTES + location.stored_length)
         except FileNotFoundError:
             content = b""
         if len(content) == HEADER_BYTES + location.stored_length:

@@ -171,9 +171,7 @@ class Segments:
             return data
         parts = [data]
         got = len(data)
-        while got < length and (
-            data := os.pread(descriptor, min(length - got, _READ_BYTES_MAX), offset + got)
-        ):
+        while got < length and (data := os.pread(descriptor, min(length - got, _READ_BYTES_MAX), offset + got)):
             parts.append(data)
             got += len(data)
         return b"".join(parts)
@@ -199,6 +197,21 @@ class Segments:
         finally:
             os.close(descriptor)
         self._sizes[number] = size
+
+    def set_aside(self, number: int, offset: int = 0) -> None:
+        """Cut a file from `offset` on, and keep what was cut beside it if the disk has room.
+
+        Whoever looks for what is missing finds it there; nothing here ever reads it again.
+        """
+        kept = self.directory / f"lost-{self.path(number).name}-{offset:0{NUMBER_DIGITS}d}"
+        try:
+            kept.write_bytes(self.read(number, offset, self.size(number) - offset))
+        except OSError:
+            kept.unlink(missing_ok=True)
+        if offset:
+            self.truncate(number, offset)
+        else:
+            self.remove(number)
 
     def remove(self, number: int) -> None:
         """Delete a file that is not being written."""

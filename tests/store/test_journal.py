@@ -200,6 +200,35 @@ def test_a_missing_segment_ends_history_and_later_ones_go(tmp_path: Path) -> Non
     journal.close()
 
 
+def test_what_is_cut_is_kept_beside(tmp_path: Path) -> None:
+    expected = fill(tmp_path, [(1, bytes((n,)) * 100, b"") for n in range(4)], segment_bytes=300)
+    flip(segment(tmp_path), (expected[1].position & OFFSET_MASK) + 30)
+    content = {number: segment(tmp_path, number).read_bytes() for number in (1, 2)}
+    journal, found = replayed(tmp_path, segment_bytes=300)
+    assert found == expected[:1] and journal.lost == 120 + len(content[2])
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("lost-*")}
+    assert kept == {"lost-0000000001-0000000156": content[1][156:], "lost-0000000002-0000000000": content[2]}
+    journal.append(1, b"goes on")
+    journal.close()
+    journal, found = replayed(tmp_path)
+    assert len(found) == 2 and journal.lost == 0
+    journal.close()
+
+
+def test_a_full_disk_does_not_keep_a_journal_from_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fill(tmp_path, SMALL)
+    os.truncate(segment(tmp_path), os.path.getsize(segment(tmp_path)) - 1)
+
+    def fail(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    journal, found = replayed(tmp_path)
+    assert found == expected[:-1] and os.listdir(tmp_path) == ["0000000001"]
+    journal.close()
+
+
 def test_a_segment_that_ends_too_early_between_two_records_is_a_hole(tmp_path: Path) -> None:
     """The case that per-record checks cannot see: the tail of a segment is lost, the next one is there."""
     records = [(1, bytes((n,)) * 20, b"") for n in range(30)]

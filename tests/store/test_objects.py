@@ -274,6 +274,24 @@ def test_reading_alone_needs_no_recovery(opened: Opened, place: Path) -> None:
     assert pack(place).stat().st_size == size
 
 
+def test_a_batch_may_be_written_by_another_thread(opened: Opened) -> None:
+    """What it took over is settled by the owner's thread, and never an object that was written again meanwhile."""
+    store = opened()
+    name = store.objects.put(TEXT, CHUNK)
+    store.objects.sync()
+    batch = store.database.batch()
+    store.objects.write_index(batch)
+    thread = threading.Thread(target=store.database.write, args=(batch,))
+    thread.start()
+    thread.join()
+    assert store.objects.load(name) == TEXT
+    assert flush(store) == 0
+    before = store.objects.statistics.objects
+    for _ in store.objects.collect(lambda digest: False):  # flushed, so no longer protected as pending
+        pass
+    assert name not in store.objects and store.objects.statistics.objects == before - 1
+
+
 def test_cold_reads_and_syncs_in_threads_beside_puts(opened: Opened) -> None:
     store = opened()
     names = [store.objects.put(b"%d" % n * 50, CHUNK) for n in range(200)]
