@@ -10,7 +10,6 @@ Invariants:
 import os
 import signal
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +37,26 @@ class Assignment:
 def run(assignment: Assignment, ready: Callable[[], None]) -> None:
     """Serve until unmounted or told to stop. Calls `ready` once the mount can be used."""
     background.raise_file_limit()
-    read_only = assignment.options.read_only
-    with closing(Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint)) as store:
-        _begin_log(assignment)
-        volume = Volume.open(store)
-        try:
-            trio.run(_serve, volume, assignment, ready)
-        finally:
-            _ignore_signals()
-            notify.notify(notify.STOPPING)
-            volume.close()
+    volume = _open(assignment)
+    try:
+        trio.run(_serve, volume, assignment, ready)
+    finally:
+        _ignore_signals()
+        notify.notify(notify.STOPPING)
+        volume.close()
     log.log.info("closed %s", assignment.store)
+
+
+def _open(assignment: Assignment) -> Volume:
+    """The volume; closing it closes the store as well."""
+    read_only = assignment.options.read_only
+    store = Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint)
+    try:
+        _begin_log(assignment)
+        return Volume.open(store)
+    except BaseException:
+        store.close()
+        raise
 
 
 def _begin_log(assignment: Assignment) -> None:
