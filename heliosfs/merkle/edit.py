@@ -27,8 +27,8 @@ Change = tuple[bytes, bytes | None]
 EMPTY = b""
 """The root of the empty map."""
 
-_SLICE_CHANGES = 128
-"""Changes merged at a time: cutting so many entries takes some 50 us."""
+_SLICE_CHANGES = 64
+"""Changes merged at a time: merging and cutting so many takes some 50 us."""
 
 
 def edit(nodes: Nodes, root: bytes, changes: Sequence[Change]) -> Generator[None, None, bytes]:
@@ -70,7 +70,7 @@ def _lowest(nodes: Nodes, root: bytes) -> bytes:
     node = nodes.load(root)
     while node.level and len(node.keys) == 1:
         root = node.values[0]
-        node = nodes.child(node, 0)
+        node = nodes.child(node, 0, None)
     return root
 
 
@@ -102,9 +102,7 @@ class _Level:
                 position = yield from self._region(self._cursor, changes, position)
         return self._above
 
-    def _region(
-        self, cursor: LevelCursor, changes: Sequence[Change], position: int
-    ) -> Generator[None, None, int]:
+    def _region(self, cursor: LevelCursor, changes: Sequence[Change], position: int) -> Generator[None, None, int]:
         """Rebuild from the node of the next change until the boundaries meet; returns the next change."""
         node = cursor.seek(changes[position][0])
         while True:
@@ -173,23 +171,25 @@ class _Level:
     def _retire(self, key: bytes, digest: bytes) -> None:
         """An old node with this last key and digest has been used up."""
         above = self._above
-        if not above or above[-1][0] != key:
-            above.append((key, None))
-        elif above[-1][1] == digest:
-            above.pop()
+        # Of the last old node the key may lie before those of new ones.
+        index = bisect_left(above, key, key=_key)
+        if index == len(above) or above[index][0] != key:
+            above.insert(index, (key, None))
+        elif above[index][1] == digest:
+            del above[index]
 
     def _finish(self) -> None:
         """The level ends here: so does the last node, boundary or not."""
         if not self._keys:
             return
-        digest = self._nodes.save(Node(self._level, tuple(self._keys), tuple(self._values)))
+        keys, values = tuple(self._keys), tuple(self._values)
+        digest = self._nodes.save(Node(self._level, keys, values))
         # Its key may lie before those of old nodes at the end that are gone.
-        key = self._keys[-1]
-        index = bisect_left(self._above, key, key=_key)
-        if index < len(self._above) and self._above[index][0] == key:
-            self._above[index] = (key, digest)
+        index = bisect_left(self._above, keys[-1], key=_key)
+        if index < len(self._above) and self._above[index][0] == keys[-1]:
+            self._above[index] = (keys[-1], digest)
         else:
-            self._above.insert(index, (key, digest))
+            self._above.insert(index, (keys[-1], digest))
         self._keys.clear()
         self._values.clear()
         self._size = 0

@@ -82,7 +82,6 @@ def _fault(level: int, keys: Sequence[bytes], values: Sequence[bytes]) -> str:
     return ""
 
 
-def memory_bytes(node: Node) -> int:
-    """About what a decoded node costs in memory."""
-    content = sum(map(len, node.keys)) + sum(map(len, node.values))
-    return _NODE_BYTES + content + 2 * _OBJECT_BYTES * len(node.keys)
+def memory_bytes(node: Node, stored_bytes: int) -> int:
+    """About what a decoded node costs in memory, given the length of its stored form."""
+    return _NODE_BYTES + stored_bytes + 2 * _OBJECT_BYTES * len(node.keys)

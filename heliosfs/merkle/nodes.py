@@ -35,6 +35,7 @@ class Nodes:
         self.young: dict[bytes, Node] = {}
         self._old: dict[bytes, Node] = {}
         self._young_bytes = 0
+        self._old_bytes = 0
         self.loads = 0
         """Nodes read from the store so far."""
 
@@ -42,49 +43,66 @@ class Nodes:
         """The node with this digest. Raises Corruption."""
         node = self.young.get(digest)
         if node is None:
-            node = self._old.get(digest)
+            node = self._old.pop(digest, None)
             if node is None:
-                node = self.read(digest)
-            self._remember(digest, node)
+                self.loads += 1
+                data = self._store.get(digest)
+                node = decode(data, digest)
+                self._remember(digest, node, memory_bytes(node, len(data)))
+            else:
+                size = memory_bytes(node, len(encode(node)))
+                self._old_bytes -= size
+                self._remember(digest, node, size)
         return node
-
-    def read(self, digest: bytes) -> Node:
-        """The node with this digest from the store, leaving the cache as it is. Raises Corruption."""
-        self.loads += 1
-        return decode(self._store.get(digest), digest)
 
     def peek(self, digest: bytes) -> Node:
         """The node with this digest, leaving the cache as it is: for passes over all there is.
 
         Raises: Corruption.
         """
-        return self.young.get(digest) or self._old.get(digest) or self.read(digest)
-
-    def child(self, parent: Node, index: int) -> Node:
-        """A child, checked against what its parent says of it. Raises Corruption."""
-        return self.check(parent, index, self.load(parent.values[index]))
-
-    def check(self, parent: Node, index: int, node: Node) -> Node:
-        """A child as it is, when it is what its parent says. Raises Corruption."""
-        keys = node.keys
-        if (
-            node.level != parent.level - 1
-            or keys[-1] != parent.keys[index]
-            or (index and keys[0] <= parent.keys[index - 1])
-        ):
-            raise Corruption("node", "its place in the tree", parent.values[index])
+        node = self.young.get(digest) or self._old.get(digest)
+        if node is None:
+            self.loads += 1
+            node = decode(self._store.get(digest), digest)
         return node
+
+    def child(self, parent: Node, index: int, floor: bytes | None) -> Node:
+        """A child, checked against what its parent says of it. Raises Corruption.
+
+        `floor` is a key that lies before all of the child's, if there is one.
+        """
+        return check(parent, index, floor, self.load(parent.values[index]))
 
     def save(self, node: Node) -> bytes:
         """Store a new node; its digest."""
-        digest = self._store.put(encode(node), NODE)
-        if digest not in self.young:
-            self._remember(digest, node)
+        data = encode(node)
+        digest = self._store.put(data, NODE)
+        if digest not in self.young and digest not in self._old:
+            self._remember(digest, node, memory_bytes(node, len(data)))
         return digest
 
-    def _remember(self, digest: bytes, node: Node) -> None:
-        self.young[digest] = node
-        self._young_bytes += memory_bytes(node)
-        if self._young_bytes > self._half:
+    def cached_bytes(self) -> int:
+        """About the memory of all decoded nodes held."""
+        return self._young_bytes + self._old_bytes
+
+    def _remember(self, digest: bytes, node: Node, size: int) -> None:
+        if self._young_bytes + size > self._half:
             self._old, self.young = self.young, {}
-            self._young_bytes = 0
+            self._old_bytes, self._young_bytes = self._young_bytes, 0
+            if size > self._half:
+                return
+        self.young[digest] = node
+        self._young_bytes += size
+
+
+def check(parent: Node, index: int, floor: bytes | None, node: Node) -> Node:
+    """A child as it is, when it is what its parent says. Raises Corruption."""
+    keys = node.keys
+    if node.level != parent.level - 1 or keys[-1] != parent.keys[index] or (floor is not None and keys[0] <= floor):
+        raise Corruption("node", "its place in the tree", parent.values[index])
+    return node
+
+
+def floor_of(parent: Node, index: int, floor: bytes | None) -> bytes | None:
+    """The last key before a child, where `floor` is the last one before its parent."""
+    return parent.keys[index - 1] if index else floor

@@ -3,8 +3,9 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from heliosfs.merkle.cursor import Step
 from heliosfs.merkle.node import Node
-from heliosfs.merkle.nodes import Nodes
+from heliosfs.merkle.nodes import Nodes, check, floor_of
 
 Entry = tuple[bytes, bytes]
 """A key with its value."""
@@ -14,27 +15,27 @@ def scan(nodes: Nodes, root: bytes, start: bytes, end: bytes | None) -> Iterator
     """The entries from `start` up to but without `end`, in order. Loads a node when it is reached."""
     if not root:
         return
-    stack: list[tuple[Node, int]] = []
+    stack: list[Step] = []
     node = nodes.load(root)
+    floor = None
     index = bisect_left(node.keys, start)
     while True:
         keys = node.keys
         if node.level == 0:
-            if end is not None and end <= keys[-1]:
-                stop = bisect_left(keys, end)
-                yield from zip(keys[index:stop], node.values[index:stop], strict=True)
-                return
-            yield from zip(keys[index:], node.values[index:], strict=True)
+            stop = len(keys) if end is None else bisect_left(keys, end)
+            yield from zip(keys[index:stop], node.values[index:stop], strict=True)
         elif index < len(keys):
-            stack.append((node, index + 1))
-            node = nodes.child(node, index)
+            stack.append((node, index, floor))
+            floor = floor_of(node, index, floor)
+            node = nodes.child(node, index, floor)
             index = bisect_left(node.keys, start)
             continue
         if not stack:
             return
-        node, index = stack.pop()
-        if end is not None and index and node.keys[index - 1] >= end:
+        node, index, floor = stack.pop()
+        if end is not None and node.keys[index] >= end:
             return
+        index += 1
 
 
 def visit(nodes: Nodes, root: bytes, seen: set[bytes] | None = None) -> Iterator[tuple[bytes, Node]]:
@@ -48,18 +49,19 @@ def visit(nodes: Nodes, root: bytes, seen: set[bytes] | None = None) -> Iterator
     seen.add(root)
     node = nodes.peek(root)
     yield root, node
-    stack = [(node, 0)] if node.level else []
+    stack: list[Step] = [(node, 0, None)] if node.level else []
     while stack:
-        parent, index = stack.pop()
+        parent, index, floor = stack.pop()
         if index + 1 < len(parent.keys):
-            stack.append((parent, index + 1))
+            stack.append((parent, index + 1, floor))
         digest = parent.values[index]
         if digest not in seen:
             seen.add(digest)
-            node = nodes.check(parent, index, nodes.peek(digest))
+            floor = floor_of(parent, index, floor)
+            node = check(parent, index, floor, nodes.peek(digest))
             yield digest, node
             if node.level:
-                stack.append((node, 0))
+                stack.append((node, 0, floor))
 
 
 def walk(nodes: Nodes, root: bytes, seen: set[bytes] | None = None) -> Iterator[bytes]:
@@ -82,4 +84,4 @@ def walk(nodes: Nodes, root: bytes, seen: set[bytes] | None = None) -> Iterator[
                 seen.add(digest)
                 yield digest
                 if parent.level > 1:
-                    stack.append(nodes.check(parent, index, nodes.peek(digest)))
+                    stack.append(check(parent, index, floor_of(parent, index, None), nodes.peek(digest)))

@@ -34,24 +34,24 @@ ENTRY_BYTES: Final = 4
 _THRESHOLD: Final = (1 << 64) // SPREAD_BYTES**2
 
 
-def boundaries(
-    level: int, keys: Sequence[bytes], values: Sequence[bytes], size: int
-) -> tuple[list[int], int]:
+def boundaries(level: int, keys: Sequence[bytes], values: Sequence[bytes], size: int) -> tuple[list[int], int]:
     """Where nodes end among entries that follow `size` bytes of a node begun before (0: none).
 
     Returns the positions after which a node ends, as slice ends, and the size of what is left over.
     """
     ends = []
-    alone = level > 0 and size == 0
+    smallest, largest, threshold = NODE_BYTES_MIN, NODE_BYTES_MAX, _THRESHOLD
+    fewest = 2 if level else 1
+    start = -1 if size else 0
     for position, (key, value) in enumerate(zip(keys, values, strict=True), 1):
         entry = len(key) + len(value) + ENTRY_BYTES
         size += entry
-        if size > NODE_BYTES_MIN and not alone:
-            chance = entry * (size - NODE_BYTES_MIN) * _THRESHOLD
-            if size >= NODE_BYTES_MAX or xxh3_64_intdigest(key, level) < chance:
-                ends.append(position)
-                size = 0
-                alone = level > 0
-                continue
-        alone = False
+        if (
+            size > smallest
+            and (xxh3_64_intdigest(key, level) < entry * (size - smallest) * threshold or size >= largest)
+            and position - start >= fewest
+        ):
+            ends.append(position)
+            start = position
+            size = 0
     return ends, size

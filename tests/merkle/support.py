@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterable, Mapping
 
 from heliosfs.base.digests import digest
 from heliosfs.base.errors import Corruption
-from heliosfs.merkle import EMPTY, NODE, Change, Tree
+from heliosfs.merkle import EMPTY, NODE, Change, Node, Tree, splitter
+from heliosfs.merkle.node import encode
 
 
 class MemoryStore:
@@ -51,3 +52,30 @@ def apply(tree: Tree, root: bytes, changes: Mapping[bytes, bytes | None] | Itera
 
 def build(tree: Tree, entries: Mapping[bytes, bytes]) -> bytes:
     return apply(tree, EMPTY, entries)
+
+
+def check_shape(tree: Tree, root: bytes) -> None:
+    """Every node of the tree is cut where the splitter says, and the top is the lowest possible."""
+    levels: dict[int, list[Node]] = {}
+    for name, node in tree.visit(root, SeenNothing()):
+        assert digest(encode(node)) == name
+        levels.setdefault(node.level, []).append(node)
+    assert sorted(levels) == list(range(len(levels)))
+    if root:
+        assert len(levels[len(levels) - 1]) == 1
+    for level, nodes in levels.items():
+        assert len(nodes) > 1 or level == len(levels) - 1
+        nodes.sort(key=lambda node: node.keys)
+        for node in nodes:
+            ends, rest = splitter.boundaries(level, node.keys, node.values, 0)
+            if node is nodes[-1] and rest:
+                assert ends == []
+            else:
+                assert ends == [len(node.keys)]
+
+
+class SeenNothing(set[bytes]):
+    """A set that forgets, so that every occurrence of a node is visited."""
+
+    def add(self, _: bytes) -> None:
+        pass
