@@ -31,6 +31,8 @@ from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ROOT_INO
 from heliosfs.base.limits import NAME_BYTES_MAX
 from heliosfs.fuse.commits import GroupCommit
+from heliosfs.fuse.content_digest import PREFIX as OURS
+from heliosfs.fuse.content_digest import ContentDigests
 from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.filling import Fillings
 from heliosfs.fuse.handler import handler
@@ -48,7 +50,9 @@ KINDS: Final = (
     "releasedir", "fsyncdir", "statfs", "setxattr", "getxattr", "listxattr", "removexattr", "access",
 )  # fmt: skip
 
-_ACCESS_LISTS: Final = b"system.posix_acl_"
+_NAMESPACES: Final = (b"user.", b"trusted.", b"security.")
+"""Kinds of extended attributes that there are. Access control lists (system.posix_acl_...) are not among
+them."""
 _SELINUX: Final = b"security.selinux"
 _TRUSTED: Final = b"trusted."
 
@@ -95,6 +99,7 @@ class Operations(pyfuse3.Operations):
         self._list_magic = options.list_magic
         self._relatime = options.relatime
         self._open_file = OpenFileWithAccessTime if options.relatime else OpenFile
+        self._digests = ContentDigests()
         self._absent = absent_for(FOREVER)
 
     def init(self) -> None:
@@ -411,18 +416,19 @@ class Operations(pyfuse3.Operations):
     # Extended attributes
 
     @handler
-    def getxattr(self, number: InodeT, name: XAttrNameT, context: RequestContext) -> bytes:
-        if name.startswith(_ACCESS_LISTS) or name == _SELINUX:
+    def getxattr(self, number: InodeT, name: XAttrNameT, context: RequestContext) -> bytes | Coroutine[Any, Any, bytes]:
+        if not name.startswith(_NAMESPACES) or name == _SELINUX:
             # Not ENODATA: that would have `ls -l` ask again for every file.
             raise FUSEError(errno.EOPNOTSUPP)
         inode = self._inode(number, errno.ENODATA)
+        if name.startswith(OURS):
+            return self._digests.get(inode, name)
         return inode.view.get_xattr(inode, name)
 
     @handler
     def setxattr(self, number: InodeT, name: XAttrNameT, value: bytes, context: RequestContext) -> None:
-        if name.startswith(_ACCESS_LISTS):
-            raise FUSEError(errno.EOPNOTSUPP)
         inode = self._changeable(number, context)
+        _check_attribute(name)
         inode.view.set_xattr(inode, name, value, 0)
 
     @handler
@@ -436,4 +442,13 @@ class Operations(pyfuse3.Operations):
     @handler
     def removexattr(self, number: InodeT, name: XAttrNameT, context: RequestContext) -> None:
         inode = self._changeable(number, context)
+        _check_attribute(name)
         inode.view.remove_xattr(inode, name)
+
+
+def _check_attribute(name: bytes) -> None:
+    """Refuse names that nobody may set or remove."""
+    if not name.startswith(_NAMESPACES):
+        raise Refusal(errno.EOPNOTSUPP)
+    if name.startswith(OURS):
+        raise Refusal(errno.EPERM, "attributes of HeliosFS itself can only be read")

@@ -8,7 +8,6 @@ fail.
 import os
 from typing import NamedTuple
 
-
 PIECE_BYTES = 64 << 10
 
 

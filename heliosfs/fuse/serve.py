@@ -194,6 +194,7 @@ class Mounted:
         self.trees.device = self.session.device
         self.cache.probe(self.session.descriptor())
         kilobytes = self.options.read_ahead_kilobytes
+        await trio.to_thread.run_sync(_close_once, self.session.mountpoint)
         self.tuned["read_ahead"] = tuning.read_ahead(self.session.device, kilobytes)
         ready()
 
@@ -248,6 +249,15 @@ class Mounted:
                 self.loop.terminate()
                 with trio.move_on_after(END_SECONDS):
                     await self._finished.wait()
+
+
+def _close_once(mountpoint: str) -> None:
+    """Close a file of the mount: the kernel learns from the answer that closing needs no request of its
+    own."""
+    try:
+        os.close(os.open(f"{mountpoint}/.heliosfs/status", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        log.info("no file of the mount could be opened: %s", error)
 
 
 def _find_branch(volume: Volume, path: str) -> Branch:
