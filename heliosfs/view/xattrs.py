@@ -23,6 +23,7 @@ class Xattrs(Content):
 
     def get_xattr(self, inode: Inode, name: bytes) -> bytes:
         """The value of an attribute; ENODATA when there is none."""
+        self._check_name(name)
         value = stack.find_xattr(self.engine.tree, self._layer(inode), inode.ino, name)
         if value is None:
             raise Refusal(errno.ENODATA)
@@ -53,7 +54,6 @@ class Xattrs(Content):
     def remove_xattr(self, inode: Inode, name: bytes) -> None:
         """Remove an attribute; ENODATA when there is none."""
         self._check_writable()
-        self._check_name(name)
         self.get_xattr(inode, name)
         inode.ctime = now()
         self._change(inode, [(inode.ino, XATTR, name, None)])

@@ -289,7 +289,7 @@ class Volume:
         Returns the numbers of the inodes that may differ between the two.
         """
         target = self.state(branch, state) if isinstance(state, str) else state.state
-        text = state if isinstance(state, str) else _text(state.name)
+        text = _text(os.fsencode(state) if isinstance(state, str) else state.name)
         if target is branch.view.top:
             return set()
         if not target.frozen:
@@ -395,7 +395,7 @@ class Volume:
         if branch is None:
             raise Refusal(errno.ENOENT, "the branch is not there any more")
         old, new = refs.decode_branch(before), refs.decode_branch(after)
-        if old.top == new.top:
+        if old.name != new.name:
             assert branch.parent is not None
             self._check_name(old.name, branch.parent.children)
             transaction.put(branch_key(branch_id), refs.encode(replace(branch.record, name=old.name)))
