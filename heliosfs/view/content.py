@@ -7,10 +7,7 @@ Invariants:
 """
 
 import errno
-from collections.abc import Generator
 from stat import S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
-
-from blake3 import blake3
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, Refusal
@@ -24,9 +21,6 @@ from heliosfs.layers.replay import ORPHAN, WRITE, encode
 from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Inode
 from heliosfs.view.inodes import Inodes
-
-DIGEST_STEP_BYTES = 1 << 20
-"""Read and hashed at one time for a digest: about 1 ms."""
 
 CAPABILITY = b"security.capability"
 """The extended attribute with a program's file capabilities: a change of the content takes it away."""
@@ -134,19 +128,6 @@ class Content(Inodes):
                 else:
                     ranges.append((low, high))
         return ranges
-
-    def content_digest(self, inode: Inode) -> Generator[None, None, bytes]:
-        """The BLAKE3 digest of a file's content: what `b3sum` prints. Yields between pieces of a large file, which
-        may be written meanwhile: then it begins again."""
-        while True:
-            state, content, offset = inode.encode(), blake3(), 0
-            while data := self.read(inode, offset, DIGEST_STEP_BYTES):
-                content.update(data)
-                offset += len(data)
-                if offset < inode.size:
-                    yield
-            if inode.encode() == state:
-                return content.digest()
 
     def closed(self, inode: Inode) -> None:
         """The last writer has closed a file: it may be cut."""
