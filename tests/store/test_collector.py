@@ -263,4 +263,4 @@ class Collecting(RuleBasedStateMachine):
 
 
 TestCollecting = Collecting.TestCase
-TestCollecting.settings = settings(max_examples=25, stateful_step_count=30)
+TestCollecting.settings = settings(max_examples=15, stateful_step_count=30)

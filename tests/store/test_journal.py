@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -384,6 +386,33 @@ def test_a_disk_too_full_for_a_new_segment_changes_nothing(
     journal.close()
 
 
+def test_the_kernel_itself_says_that_there_is_no_room(tmp_path: Path) -> None:
+    """A limit on the size of files is the one full disk that every machine has; it writes what still fits."""
+    program = """
+import resource, sys
+from pathlib import Path
+from heliosfs.store.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+list(journal.replay())
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+refused = 0
+for length in range(200, 0, -7):
+    try:
+        journal.append(1, b"x" * length)
+    except OSError:
+        refused += 1
+    assert journal.size() <= 1000
+print(refused)
+journal.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True)
+    refused = int(done.stdout)
+    assert 0 < refused < 29
+    journal, found = replayed(tmp_path)
+    assert len(found) == 29 - refused and journal.lost == 0
+    journal.close()
+
+
 def test_bytes_that_could_not_be_cut_after_a_failure_do_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,11 +458,17 @@ def test_sync_covers_full_segments_and_the_directory(tmp_path: Path, monkeypatch
     journal.sync()
     assert synced == ["0000000002"]
     journal.append(1, b"x" * 150)
+    journal.sync()
+    synced.clear()
+    journal.drop(1)
+    journal.sync()
+    assert synced == ["0000000003", "journal"]
+    journal.append(1, b"x" * 150)
     journal.close()
     synced.clear()
     journal, _ = replayed(directory, segment_bytes=256)
     journal.sync()  # what a killed process left in the page cache
-    assert synced == ["0000000001", "0000000002", "0000000003", "journal"]
+    assert synced == ["0000000002", "0000000003", "0000000004", "journal"]
     journal.close()
 
 

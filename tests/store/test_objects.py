@@ -182,13 +182,15 @@ def test_that_an_object_is_suspect_outlives_the_process(opened: Opened, place: P
 def test_a_damaged_object_that_is_still_pending_is_written_again(opened: Opened, place: Path) -> None:
     store = opened()
     name = store.objects.put(TEXT, CHUNK)
+    later = store.objects.put(b"later", CHUNK)
     flip(pack(place), HEADER_BYTES + 5)
     with pytest.raises(Corruption):
         store.objects.load(name)
     store.objects.put(TEXT, CHUNK)
     flush(store)
     store = opened()
-    assert store.objects.load(name) == TEXT and store.objects.statistics.objects == 1
+    assert store.objects.load(name) == TEXT and store.objects.load(later) == b"later"
+    assert store.objects.statistics.objects == 2
 
 
 @pytest.mark.parametrize("lost", ["tail", "file"])
