@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .differential.duel import Arena, HostArena, VolumeArena, duel
+from .differential.duel import MOUNT_OPTIONS, Arena, HostArena, VolumeArena, duel
 from .differential.shrink import shrink
 from .differential.steps import DISTURBANCE, Step, program
 from .support import on_host
@@ -22,7 +22,7 @@ def arena() -> Iterator[Arena]:
         if on_host:
             yield HostArena(base)
         else:
-            with mounted() as volume:
+            with mounted(MOUNT_OPTIONS) as volume:
                 yield VolumeArena(base, volume)
 
 
@@ -49,9 +49,9 @@ def test_a_difference_is_found_and_shrunk() -> None:
     with scratch_directory() as base:
         planted = PlantedArena(base)
         steps: list[Step] = [
-            *program(7, 40, PROCESSES),
+            *program(7, 12, PROCESSES),
             [DISTURBANCE, "plant", 0],
-            *program(8, 40, PROCESSES),
+            *program(8, 12, PROCESSES),
         ]
         found = duel(planted, steps, PROCESSES)
         assert found is not None

@@ -126,9 +126,7 @@ def test_record_locks_name_their_holder(file: Path, other: Child) -> None:
     assert ask(other, "lockf", EXCLUSIVE, 10, 0) == "ok"
     with opened(file, os.O_RDWR) as descriptor:
         question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 5, 1, 0)
-        kind, _, start, length, pid = struct.unpack(
-            "hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
-        )
+        kind, _, start, length, pid = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
         assert (kind, start, length, pid) == (fcntl.F_WRLCK, 0, 10, other.process.pid)
         question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 50, 1, 0)
         assert struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))[0] == fcntl.F_UNLCK

@@ -66,8 +66,7 @@ def either_root(request: pytest.FixtureRequest) -> Path:
 def content_of(tree: Path) -> dict[str, str | None]:
     """All paths below a root with the files' text; directories have None."""
     return {
-        str(path.relative_to(tree)): path.read_text() if path.is_file() else None
-        for path in sorted(tree.rglob("*"))
+        str(path.relative_to(tree)): path.read_text() if path.is_file() else None for path in sorted(tree.rglob("*"))
     }
 
 
@@ -485,9 +484,7 @@ def test_a_snapshot_is_forked(root: Path) -> None:
     (root / "file").write_text("changed")
     (root / ".snapshots" / "s" / ".branches" / "b").mkdir()
     found = [
-        path
-        for path in (root / ".branches" / "b", root / ".snapshots" / "s" / ".branches" / "b")
-        if path.exists()
+        path for path in (root / ".branches" / "b", root / ".snapshots" / "s" / ".branches" / "b") if path.exists()
     ]
     assert found, "the fork is found among the branches"
     assert content_of(found[0]) == before
@@ -593,7 +590,9 @@ def source(root: Path) -> Path:
     (directory / "link").symlink_to("file")
     (directory / "private").write_text("private")
     (directory / "private").chmod(0o600)
-    os.utime(directory / "file", ns=(1, 1_000_000_000_123_456_789))
+    # rsync compares the times of all but files to the second only: theirs must be old to be set at all.
+    for path in sorted(directory.rglob("*"), reverse=True):
+        os.utime(path, ns=(1, 1_000_000_000_123_456_789), follow_symlinks=False)
     return directory
 
 

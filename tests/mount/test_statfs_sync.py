@@ -27,10 +27,7 @@ def test_the_room_is_the_hosts(volume: MountedVolume) -> None:
     ours, host = os.statvfs(volume.path), os.statvfs(volume.store)
     free, host_free = ours.f_bavail * ours.f_frsize, host.f_bavail * host.f_frsize
     assert abs(free - host_free) < host_free / 10 + (1 << 30)
-    assert (
-        abs(ours.f_blocks * ours.f_frsize - host.f_blocks * host.f_frsize)
-        < host.f_blocks * host.f_frsize / 10
-    )
+    assert abs(ours.f_blocks * ours.f_frsize - host.f_blocks * host.f_frsize) < host.f_blocks * host.f_frsize / 10
 
 
 @pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDONLY, os.O_WRONLY | os.O_APPEND])

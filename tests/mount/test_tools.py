@@ -39,17 +39,13 @@ def populate(directory: Path, seed: int = 1, files: int = 200) -> None:
         places.append(place)
     written = []
     for number in range(files):
-        path = choose.choice(places) / choose.choice(
-            (f"file-{number}", f"füle {number}", f".hidden-{number}")
-        )
+        path = choose.choice(places) / choose.choice((f"file-{number}", f"füle {number}", f".hidden-{number}"))
         path.write_bytes(choose.randbytes(choose.choice((0, 1, 100, 4_000, 40_000, 150_000))))
         path.chmod(choose.choice((0o644, 0o600, 0o755, 0o444)))
         written.append(path)
     for number in range(10):
         os.link(choose.choice(written), directory / f"hard-{number}")
-        (choose.choice(places) / f"symbolic-{number}").symlink_to(
-            choose.choice((f"file-{number}", "/nowhere", ".."))
-        )
+        (choose.choice(places) / f"symbolic-{number}").symlink_to(choose.choice((f"file-{number}", "/nowhere", "..")))
     odd = os.path.join(os.fsencode(directory), b"not UTF-8 \xff\xfe")
     with opened(odd, os.O_CREAT | os.O_WRONLY) as descriptor:
         os.write(descriptor, b"content")
@@ -63,9 +59,7 @@ def populate(directory: Path, seed: int = 1, files: int = 200) -> None:
         os.setxattr(written[2], "trusted.name", b"value")
         os.mknod(directory / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     # rsync compares the times of all but files to the second only: theirs must be old to be set at all.
-    special = [
-        path for path in directory.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())
-    ]
+    special = [path for path in directory.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
     for path in [*written, *sorted(special)]:
         moment = choose.randrange(10**18, 17 * 10**17)
         os.utime(path, ns=(moment, moment), follow_symlinks=False)
@@ -256,9 +250,7 @@ def test_sqlite_under_concurrent_writers(tree: Path, journal: str) -> None:
         connection.execute("CREATE TABLE counter (value)")
         connection.execute("INSERT INTO counter VALUES (0)")
         with contextlib.ExitStack() as stack:
-            writers = [
-                stack.enter_context(Child(SQLITE_WRITER, str(number), cwd=tree)) for number in range(3)
-            ]
+            writers = [stack.enter_context(Child(SQLITE_WRITER, str(number), cwd=tree)) for number in range(3)]
             for writer in writers:
                 writer.finish()
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -338,9 +330,7 @@ def test_python_virtual_environment_and_pip(tree: Path) -> None:
     environment = tree / "environment"
     created = run(sys.executable, "-m", "venv", environment, check=False)
     if created.returncode != 0:
-        pytest.skip(
-            f"this Python makes no virtual environments: {created.stdout[-300:]}{created.stderr[-300:]}"
-        )
+        pytest.skip(f"this Python makes no virtual environments: {created.stdout[-300:]}{created.stderr[-300:]}")
     python = environment / "bin" / "python"
     prefix = run(python, "-c", "import sys; print(sys.prefix)").stdout.strip()
     assert prefix == str(environment)
@@ -405,10 +395,7 @@ def test_text_tools_edit_in_place(tree: Path) -> None:
     run("sh", "-c", "sed -i s/two/2/ file-*", cwd=tree)
     assert run("sh", "-c", "cat file-* | grep -c '^2$'", cwd=tree).stdout.strip() == "1000"
     run("sh", "-c", "for f in file-*; do sort -o $f $f; done", cwd=tree)
-    assert (
-        run("sh", "-c", "cat file-* | sort | uniq -c | awk '{print $1}'", cwd=tree).stdout.split()
-        == ["1000"] * 3
-    )
+    assert run("sh", "-c", "cat file-* | sort | uniq -c | awk '{print $1}'", cwd=tree).stdout.split() == ["1000"] * 3
     assert run("sh", "-c", "find . -type f -newermt 2020-01-01 | wc -l", cwd=tree).stdout.strip() == "20"
     assert run("sh", "-c", "du -s --apparent-size . | cut -f1", cwd=tree).stdout.strip() != "0"
     run(
@@ -461,9 +448,7 @@ mkdir -p a/b/c && cd a/b/c && pwd
 cp -r ../../../a ../../../copy 2>/dev/null
 ls -la /proc/self/fd >/dev/null
 """
-    result = subprocess.run(
-        ["bash", "-c", script], cwd=tree, capture_output=True, text=True, timeout=300, check=False
-    )
+    result = subprocess.run(["bash", "-c", script], cwd=tree, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert (tree / "both").read_text() == "one\n"
     assert (tree / "there").read_text() == "".join(f"{number}\n" for number in range(1, 1001))

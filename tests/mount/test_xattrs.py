@@ -20,9 +20,7 @@ def file(tree: Path) -> Path:
 
 def listed(path: Path) -> set[str]:
     """The names, without those that a security module puts on every file."""
-    return {
-        name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith("security.selinux")
-    }
+    return {name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith("security.selinux")}
 
 
 def test_attributes_are_set_read_listed_and_removed(file: Path) -> None:

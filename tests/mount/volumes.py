@@ -1,6 +1,6 @@
 """A volume mounted for a test: made by the command as a person would, and always cleaned up.
 
-The daemon is found by the pid that the store's lock names, and only that process is ever killed.
+The daemon is found by the pid that its mount names, and only that process is ever killed.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def heliosfs(*arguments: str | Path, status: int | None = 0) -> str:
         complaint = errors.read().decode(errors="surrogateescape")
     if status is not None and result.returncode != status:
         words = " ".join(map(str, arguments))
-        raise CommandFailed(
-            f"heliosfs {words}: exit {result.returncode}\n{text[-4000:]}\n{complaint[-4000:]}"
-        )
+        raise CommandFailed(f"heliosfs {words}: exit {result.returncode}\n{text[-4000:]}\n{complaint[-4000:]}")
     return text if result.returncode == 0 else text + complaint
 
 
@@ -67,8 +65,7 @@ class MountedVolume:
         options = [*self.options, *(["allow_other"] if os.geteuid() == 0 else [])]
         words = [*arguments, *(["-o", ",".join(options)] if options else [])]
         heliosfs("mount", self.store, self.path, *words)
-        holder = json.loads((self.store / "lock").read_text())
-        self.pid = int(holder["pid"])
+        self.pid = int(json.loads((self.path / ".heliosfs" / "status").read_text())["pid"])
         self.process = os.pidfd_open(self.pid)
 
     def unmount(self) -> None:
@@ -136,10 +133,7 @@ class MountedVolume:
                 break
 
     def _listed(self) -> bool:
-        return any(
-            line.split()[4] == str(self.path)
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        )
+        return any(line.split()[4] == str(self.path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 @contextlib.contextmanager

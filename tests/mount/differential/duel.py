@@ -28,6 +28,10 @@ USERS = (0, 65534, 1000)
 """Whom the processes act as, when the fuzzer itself is root; otherwise all are whoever runs it."""
 
 
+MOUNT_OPTIONS = ("dev", "suid") if os.geteuid() == 0 else ()
+"""The host's filesystem allows devices and set-id programs, so the mount has to as well."""
+
+
 class Difference(NamedTuple):
     step: int
     what: str

@@ -41,6 +41,7 @@ def told(data: bytes) -> str:
 
 def status(found: os.stat_result) -> dict[str, Any]:
     kind = stat.S_IFMT(found.st_mode)
+    changed = found.st_mtime_ns if found.st_mtime_ns < SET_TIMES_BELOW_NS else "now"
     return {
         "mode": oct(found.st_mode),
         "uid": found.st_uid,
@@ -48,7 +49,8 @@ def status(found: os.stat_result) -> dict[str, Any]:
         "nlink": found.st_nlink,
         "size": None if kind == stat.S_IFDIR else found.st_size,
         "rdev": found.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
-        "mtime": found.st_mtime_ns if found.st_mtime_ns < SET_TIMES_BELOW_NS else "now",
+        # FUSE's kernel side does not move a fifo's times when it is written, other filesystems do.
+        "mtime": None if kind == stat.S_IFIFO else changed,
     }
 
 
@@ -79,6 +81,12 @@ def do_close(slot: int) -> None:
     del descriptors[slot]
 
 
+def do_seek(slot: int, offset: int, how: int) -> int:
+    """Positions in a directory mean nothing to anybody but its filesystem."""
+    descriptor = descriptor_of(slot)
+    return 0 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else os.lseek(descriptor, offset, how)
+
+
 def do_renameat2(source: str, target: str, flags: int) -> None:
     if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
         raise OSError(ctypes.get_errno(), "renameat2")
@@ -107,9 +115,7 @@ def do_map_read(slot: int) -> str:
 
 
 def do_copy_range(source: int, target: int, size: int, source_offset: int, target_offset: int) -> int:
-    return os.copy_file_range(
-        descriptor_of(source), descriptor_of(target), size, source_offset, target_offset
-    )
+    return os.copy_file_range(descriptor_of(source), descriptor_of(target), size, source_offset, target_offset)
 
 
 def do_listdir(path: str) -> list[str]:
@@ -144,7 +150,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "pread": lambda slot, size, offset: told(os.pread(descriptor_of(slot), size, offset)),
     "write": lambda slot, seed, size: os.write(descriptor_of(slot), content(seed, size)),
     "pwrite": lambda slot, seed, size, offset: os.pwrite(descriptor_of(slot), content(seed, size), offset),
-    "seek": lambda slot, offset, how: os.lseek(descriptor_of(slot), offset, how),
+    "seek": do_seek,
     "ftruncate": lambda slot, size: os.ftruncate(descriptor_of(slot), size),
     "fstat": lambda slot: status(os.fstat(descriptor_of(slot))),
     "fchmod": lambda slot, mode: os.fchmod(descriptor_of(slot), mode),
