@@ -54,7 +54,7 @@ class Attributes(Content):
         if mtime is not None:
             inode.mtime = mtime
         inode.ctime = stamp
-        self._change(inode, changes)
+        self._change(inode, changes, freeing=bool(changes))
 
     @staticmethod
     def _change_owner(inode: Inode, uid: int | None, gid: int | None, mode_given: bool) -> None:

@@ -147,10 +147,10 @@ class Content(Inodes):
         inode.mode = mode
         self._change(inode, changes)
 
-    def _change(self, inode: Inode, changes: list[Change]) -> None:
+    def _change(self, inode: Inode, changes: list[Change], freeing: bool = False) -> None:
         """Commit changes of one inode, which may be an orphan."""
         if inode.orphan is None:
-            self._commit(changes, inode)
+            self._commit(changes, inode, freeing=freeing)
         else:
             self._commit_orphan(inode, changes)
 

@@ -1,6 +1,8 @@
 """What all views of a volume share: the journal, the objects, the tree of nodes, the inode numbers."""
 
+import errno
 from collections import deque
+from collections.abc import Callable
 
 from heliosfs.base.keys import FIRST_INO, INO_MAX
 from heliosfs.layers.layer import Layer
@@ -17,7 +19,7 @@ class Engine:
     preferred work.
     """
 
-    __slots__ = ("closed", "journal", "next_ino", "objects", "orphans", "tree")
+    __slots__ = ("closed", "journal", "make_room", "next_ino", "objects", "orphans", "tree")
 
     def __init__(self, journal: Journal, objects: Objects, tree: Tree) -> None:
         self.journal = journal
@@ -25,7 +27,18 @@ class Engine:
         self.tree = tree
         self.next_ino = FIRST_INO
         self.orphans: set[Layer] = set()
+        self.make_room: Callable[[], bool] = lambda: False
+        """Gives reserved space back to a full disk, for work that frees more; False when there is none left."""
         self.closed: deque[tuple[Layer, int]] = deque()
+
+    def append_freeing(self, kind: int, header: bytes) -> None:
+        """Append a record that leads to free space: on a full disk it may use the reserve."""
+        try:
+            self.journal.append(kind, header)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.make_room():
+                raise
+            self.journal.append(kind, header)
 
     def allocate_ino(self) -> int:
         """An inode number that was never used in this volume."""

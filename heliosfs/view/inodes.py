@@ -99,14 +99,20 @@ class Inodes:
         """Where to start reading what belongs to an inode."""
         return inode.orphan or self.top
 
-    def _commit(self, changes: list[Change], *inodes: Inode) -> None:
-        """Make one operation real: its records and those of the inodes it changed, all or nothing."""
+    def _commit(self, changes: list[Change], *inodes: Inode, freeing: bool = False) -> None:
+        """Make one operation real: its records and those of the inodes it changed, all or nothing.
+
+        One that frees space (`freeing`) works on a full disk too.
+        """
         for inode in inodes:
             changes.append((inode.ino, INODE, b"", inode.encode()))
             inode.attributes = None
         top = self.top
         try:
-            self.engine.journal.append(BATCH, encode((top.id, changes)))
+            if freeing:
+                self.engine.append_freeing(BATCH, encode((top.id, changes)))
+            else:
+                self.engine.journal.append(BATCH, encode((top.id, changes)))
         except OSError:
             self._reload(*inodes)
             raise

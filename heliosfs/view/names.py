@@ -170,9 +170,9 @@ class Names(Inodes):
         private = self._unlink(changes, parent, name, inode)
         parent.mtime = parent.ctime = now()
         if private is None:
-            self._commit(changes, parent, inode)
+            self._commit(changes, parent, inode, freeing=True)
         else:
-            self._commit(changes, parent)
+            self._commit(changes, parent, freeing=True)
             self._bury(inode, private)
 
     def _unlink(self, changes: list[Change], parent: Inode, name: bytes, inode: Inode) -> Layer | None:

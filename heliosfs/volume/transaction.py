@@ -76,5 +76,8 @@ class Transaction:
                 command=caller.command, branch=branch, changes=self._shown, previous=registry.last_hash(),
             )))  # fmt: skip
         record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), operation)
-        registry.engine.journal.append(REFS, refs.encode(record))
+        if any(value is None for value in self._refs.values()):
+            registry.engine.append_freeing(REFS, refs.encode(record))
+        else:
+            registry.engine.journal.append(REFS, refs.encode(record))
         registry.apply(record)

@@ -7,6 +7,7 @@ worker thread. A change is in the journal when the method that makes it returns.
 
 import errno
 import os
+from collections.abc import Generator
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,9 +28,10 @@ from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
 from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
-from heliosfs.volume import operations, refs, states
+from heliosfs.volume import collection, operations, refs, states
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
+from heliosfs.volume.collection import Report
 from heliosfs.volume.difference import touched_inodes
 from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
 from heliosfs.volume.operations import Operation
@@ -50,10 +52,14 @@ class Volume:
         self.store = store
         self.engine = Engine(store.journal, store.objects, Tree(store.objects, NODE_CACHE_BYTES))
         self.registry = Registry(self.engine, persistence.load(store.database))
+        self.engine.make_room = self._release_reserve
         self.background = Background(self.registry)
         self.flushes = 0
         self._flush_position = 0
         self._flushing = False
+        self._collecting = False
+        self._reserve_used = False
+        self.closed = False
 
     @staticmethod
     def open(store: Store) -> "Volume":
@@ -416,6 +422,19 @@ class Volume:
         """The operations of a branch, or of all, oldest first."""
         return [each for each in self.registry.log if branch is None or each.branch == branch.id]
 
+    def collect(self, *, dry_run: bool = False) -> Generator[None, None, Report]:
+        """Free what nothing refers to, in steps; a flush has to follow. See `collection`.
+
+        EBUSY when a collection is going on already.
+        """
+        if self._collecting:
+            raise Refusal(errno.EBUSY, "a collection is going on already")
+        self._collecting = True
+        try:
+            return (yield from collection.collect(self.registry, dry_run=dry_run))
+        finally:
+            self._collecting = False
+
     # Background work and durability
 
     def dirty(self) -> bool:
@@ -452,10 +471,21 @@ class Volume:
         self._flushing = False
         if failed:
             flush.fail()
+            self._release_reserve()
         else:
             flush.finish()
             self._flush_position = flush.position
             self.flushes += 1
+            if self._reserve_used:
+                self._reserve_used = not self.store.restore_reserve()
+
+    def _release_reserve(self) -> bool:
+        """On a full disk: let work that frees space have the reserve. False when it was given away already."""
+        if self._reserve_used:
+            return False
+        self._reserve_used = True
+        self.store.release_reserve()
+        return True
 
     def flush(self) -> None:
         """All phases of a flush in this thread."""
@@ -485,6 +515,7 @@ class Volume:
             self.registry.sweep_due = True
             self.flush()
         self.store.close()
+        self.closed = True
 
     def statistics(self) -> dict[str, Any]:
         """Figures for people and programs, by name. Sizes in bytes."""

@@ -17,7 +17,8 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
     """An empty volume."""
     volume = Volume.open(Store.open(tmp_path / "store"))
     yield volume
-    volume.close()
+    if not volume.closed:
+        volume.close()
 
 
 @pytest.fixture

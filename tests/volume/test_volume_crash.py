@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_cut_at_every_record(tmp_path: Path, flush_at: int | None) -> None:
             for _ in range(20):
                 if volume.dirty():
                     volume.step()
-    for (start, state), (end, _) in zip(heads, heads[1:], strict=False):
+    for (start, state), (end, _) in pairwise(heads):
         assert start >> OFFSET_BITS == end >> OFFSET_BITS
         for how in ("end", "torn", "hole"):
             copy = tmp_path / "copy"
