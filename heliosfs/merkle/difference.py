@@ -44,22 +44,13 @@ def difference(nodes: Nodes, a: bytes, b: bytes, start: bytes, end: bytes | None
                 right.skip()
         elif left.value == right.value:
             left.skip_equal(right)
-        elif left.key <= right.key:
-            left.open()
-        else:
-            right.open()
-    while not left.done:
-        if left.level == _ENTRY:
-            yield left.key, left.value, None
-            left.skip()
         else:
             left.open()
-    while not right.done:
-        if right.level == _ENTRY:
-            yield right.key, None, right.value
-            right.skip()
-        else:
             right.open()
+    for key, value in left.entries():
+        yield key, value, None
+    for key, value in right.entries():
+        yield key, None, value
 
 
 class _Stream:
@@ -90,6 +81,15 @@ class _Stream:
         """Leave the head behind."""
         self._index += 1
         self._settle()
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries that are left."""
+        while not self.done:
+            if self.level == _ENTRY:
+                yield self.key, self.value
+                self.skip()
+            else:
+                self.open()
 
     def skip_equal(self, other: "_Stream") -> None:
         """Leave the head behind, in both, and all that follows it alike in its node: comparing slices is quick."""

@@ -57,7 +57,7 @@ def edits_of(draw: st.DrawFn, entries: dict[bytes, bytes]) -> dict[bytes, bytes 
         start = draw(st.integers(0, len(present)))
         count = draw(st.sampled_from([1, 2, 20, len(present)]))
         chosen = present[start : start + count][:: draw(st.sampled_from([1, 1, 2, 7]))]
-        match draw(st.sampled_from(["remove", "replace", "same", "resize", "follow"])):
+        match draw(st.sampled_from(["remove", "replace", "same", "resize", "follow", "crowd"])):
             case "remove":
                 changes.update(dict.fromkeys(chosen))
             case "replace":
@@ -66,8 +66,13 @@ def edits_of(draw: st.DrawFn, entries: dict[bytes, bytes]) -> dict[bytes, bytes 
                 changes.update({key: entries[key] for key in chosen})
             case "resize":
                 changes.update({key: entries[key] + b"more" for key in chosen})
-            case _:
+            case "follow":
                 changes.update({key + b"\0": b"new" for key in chosen})
+            case _:
+                # More than an edit merges at a time, all between two keys or before the first one.
+                place = draw(st.sampled_from([b"", *chosen[:1]]))
+                value = draw(st.sampled_from([None, b"", b"crowd" * 9]))
+                changes.update({place + b"\0%03d" % number: value for number in range(150)})
     changes.update(draw(edits))
     return changes
 

@@ -159,6 +159,18 @@ def test_children_that_are_not_what_the_parent_says(fault: str, child: Node) -> 
         list(Tree(store, 1 << 20).scan(root))
 
 
+def test_get_beyond_the_last_key_of_a_child() -> None:
+    store = MemoryStore()
+    child = store.put(encode(Node(0, (b"a", b"b"), (b"", b""))), 2)
+    root = store.put(encode(Node(1, (b"c",), (child,))), 2)
+    tree = Tree(store, 1 << 20)
+    assert tree.get(root, b"a") == b""
+    assert tree.get(root, b"d") is None
+    with pytest.raises(Corruption) as caught:
+        tree.get(root, b"c")
+    assert caught.value.digest == child
+
+
 def test_order_across_parents() -> None:
     """The first child of a node begins behind the last child of the node before."""
     store = MemoryStore()

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -187,6 +188,25 @@ def test_very_many_changes_within_one_node_take_many_steps() -> None:
     root = build(tree, {b"a": b"", b"z": b""})
     absent: list[tuple[bytes, bytes | None]] = [(b"b%06d" % number, None) for number in range(20_000)]
     assert sum(1 for _ in tree.edit(root, absent)) > 100
+
+
+def test_very_many_changes_that_change_nothing_stop_at_the_leaves() -> None:
+    tree, store = new_tree()
+    root = build(tree, {b"%05d" % number: b"value" * 10 for number in range(1000)})
+    puts = store.puts
+    assert apply(tree, root, {b"00500+%05d" % number: None for number in range(300)}) == root
+    assert store.puts - puts <= 1
+
+
+@pytest.mark.parametrize("value", [None, b"", b"v" * 50])
+@pytest.mark.parametrize("count", [63, 64, 65, 128, 129, 500])
+@pytest.mark.parametrize("place", [b"", b"00000", b"00150", b"00299"])
+def test_crowds_between_two_keys(rule: str, place: bytes, count: int, value: bytes | None) -> None:
+    tree, _ = new_tree()
+    entries = {b"%05d" % number: b"value" for number in range(300)}
+    crowd: dict[bytes, bytes | None] = {place + b"+%05d" % number: value for number in range(count)}
+    root = apply(tree, build(tree, entries), crowd)
+    assert root == build(new_tree()[0], changed(entries, crowd))
 
 
 def test_an_abandoned_edit_changes_nothing() -> None:

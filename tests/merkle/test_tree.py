@@ -82,6 +82,17 @@ def test_scan_loads_nodes_when_it_reaches_them() -> None:
     assert bounded.nodes.loads <= 5
 
 
+def test_scan_stops_at_its_end_without_a_look_at_the_next_node() -> None:
+    tree, store = new_tree()
+    root = build(tree, random_entries(2000))
+    top = tree.nodes.load(root)
+    assert top.level == 1
+    for end, loads in ((top.keys[0], 2), (top.keys[0] + b"\0", 3)):
+        cold = Tree(store, 64 << 20)
+        list(cold.scan(root, b"", end))
+        assert cold.nodes.loads == loads
+
+
 def test_scan_goes_on_while_other_roots_are_made() -> None:
     entries = random_entries(3000)
     tree, _ = new_tree(cache_bytes=10_000)
