@@ -59,6 +59,8 @@ class Damaged(MemoryStore):
 def test_damaged_nodes(rule: str, draws: st.DataObject) -> None:
     entries, store, root = whole_tree(rule)
     key = draws.draw(st.sampled_from(sorted(entries)))
+    # A copy, so that the next example finds the same store.
+    store = Damaged(store, {})
     other = apply(Tree(store, 1 << 20), root, {key: b"other"})
     way = way_to(Tree(store, 1 << 20), root, key)
     replaced = {}
@@ -105,10 +107,10 @@ def way_to(tree: Tree, root: bytes, key: bytes) -> list[bytes]:
 def test_missing_nodes(number: int, depth: int) -> None:
     entries, store, root = whole_tree("real")
     key = sorted(entries)[10_000]
-    other = apply(Tree(store, 1 << 20), root, {sorted(entries)[0]: b"other", key: b"other"})
-    way = way_to(Tree(store, 1 << 20), root, key)
-    assert len(way) == 3
     damaged = Damaged(store, {})
+    other = apply(Tree(damaged, 1 << 20), root, {sorted(entries)[0]: b"other", key: b"other"})
+    way = way_to(Tree(damaged, 1 << 20), root, key)
+    assert len(way) == 3
     del damaged.objects[way[depth]]
     reading = reads(Tree(damaged, 1 << 20), root, other, key)[number]
     if number == WALK and depth == 2:
