@@ -43,6 +43,8 @@ def edit(nodes: Nodes, root: bytes, changes: Sequence[Change]) -> Generator[None
         if not changes:
             return root
         changes = yield from _Level(nodes, level, LevelCursor(nodes, root, level)).apply(changes)
+        # Letting go of very many changes takes a while of its own.
+        yield
     if not changes:
         return root
     return (yield from _raise(nodes, height + 1, _with_root(changes, nodes.load(root).keys[-1], root)))
