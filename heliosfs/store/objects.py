@@ -160,6 +160,10 @@ class Objects:
         location, suspect = self._locate(digest)
         return location is not None and not suspect and self._packs.holds(location)
 
+    def is_pending(self, digest: bytes) -> bool:
+        """Whether the index does not have it yet: a kill now would lose it."""
+        return digest in self._pending
+
     def iterate(self, *, condemned: bool = False) -> Iterator[tuple[bytes, int, Location]]:
         """Every object as of the call: digest, kind and location. Damaged and suspect ones too.
 
@@ -186,7 +190,7 @@ class Objects:
 
     def write_index(self, batch: Batch) -> None:
         """Add to a flush batch all that changed in the index and that a `sync` has covered."""
-        self._settle()
+        self.settle()
         synced = self._synced
         taken: dict[bytes, Location] = {}
         lengths: dict[int, int] = {}
@@ -227,7 +231,7 @@ class Objects:
             counted.count(location, -1)
         batch.put(SETTINGS, index.STATISTICS_KEY, counted.encode())
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Forget what the database knows by now. The write itself may have been in any thread."""
         while self._written:
             flushed = self._written.pop(0)
@@ -244,7 +248,7 @@ class Objects:
 
     def protect(self) -> None:
         """From now on what is put is live for the next `collect`. To be called before marking begins."""
-        self._settle()
+        self.settle()
         self._touched = set()
 
     def collect(self, live: Callable[[bytes], bool]) -> Iterator[None]:
@@ -255,7 +259,7 @@ class Objects:
         returned after the database was synced. One collection at a time. OSError when the disk is full; what
         was done until then holds.
         """
-        self._settle()
+        self.settle()
         if self._touched is None:
             self.protect()
         return collector.collect(self, live)
@@ -307,7 +311,7 @@ class Objects:
 
     def removable_packs(self) -> frozenset[int]:
         """The packs that no entry written to the database names any more."""
-        self._settle()
+        self.settle()
         return frozenset(self._removable)
 
     def remove_packs(self, packs: frozenset[int]) -> int:

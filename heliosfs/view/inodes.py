@@ -71,17 +71,21 @@ class Inodes:
     def switched(self, before: Layer, changed: set[int]) -> list[Inode]:
         """The top became another state than `before`; `changed` holds every inode number in which they differ.
 
-        The inodes in memory that changed. One that is gone lives on as an orphan while it is held.
+        The inodes in memory that changed. One that is gone lives on as an orphan while it is held, and an
+        orphan whose number has a name again is that file again.
         """
         top = self.top
         affected = []
         for ino in changed & self.inodes.keys():
             inode = self.inodes[ino]
-            if inode.orphan is not None:
+            record = stack.find_inode(self.engine.tree, top, ino)
+            if record is None and inode.orphan is not None:
                 continue
             affected.append(inode)
-            record = stack.find_inode(self.engine.tree, top, ino)
             if record is not None:
+                if inode.orphan is not None:
+                    self.engine.orphans.discard(inode.orphan)
+                    inode.orphan = None
                 inode.decode(record)
             elif inode.lookups or inode.opens:
                 self._orphan(inode, Layer(0, before))

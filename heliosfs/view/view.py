@@ -1,14 +1,14 @@
 """A view: one state, or one branch's changing state, as a POSIX tree."""
 
 from heliosfs.layers.layer import Layer
+from heliosfs.view.adoption import Adoption
 from heliosfs.view.attributes import Attributes
 from heliosfs.view.engine import Engine
-from heliosfs.view.names import Names
 from heliosfs.view.xattrs import Xattrs
 
 
-class View(Names, Attributes, Xattrs):
-    """All that one can do with a tree. See the parts: names, content, attributes, xattrs.
+class View(Adoption, Attributes, Xattrs):
+    """All that one can do with a tree. See the parts: names, content, attributes, xattrs, adoption.
 
     `number` tells the views of a mount apart (0 is the main branch); `top` is the layer that takes changes.
     """

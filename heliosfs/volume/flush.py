@@ -103,6 +103,7 @@ class Flush:
 
     def finish(self) -> None:
         """Drop journal segments and packs that are no longer needed."""
+        self._store.objects.settle()
         del self._registry.new_operations[: self._operations]
         journal = self._store.journal
         for segment in journal.segments():
