@@ -24,7 +24,8 @@ _ID_BYTES = 8
 class BranchRecord(msgspec.Struct, array_like=True, frozen=True):
     """A branch. `top` is its layer; `base` the state it was forked from; `number` that of its view.
 
-    `created` in ns; `parent` is 0 for the main branch.
+    `created` in ns; `parent` is 0 for the main branch. `merged` says what was merged into it: the state that this
+    gave, the other branch's id and its state, the newest one of each branch.
     """
 
     name: bytes
@@ -34,11 +35,22 @@ class BranchRecord(msgspec.Struct, array_like=True, frozen=True):
     number: int
     created: int
     uid: int
+    merged: list[tuple[int, int, int]] = []
+
+
+class ConflictRecord(msgspec.Struct, array_like=True, frozen=True):
+    """What a merge left open: `kind` is one of those in `conflicts`. The paths are those in the branch that was
+    merged into, in the common base and in the other branch; None where it has none."""
+
+    kind: str
+    ours: bytes | None
+    base: bytes | None
+    theirs: bytes | None
 
 
 class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     """A snapshot: a frozen state. `file` is the inode number when it is one copied file, else 0; `filling` the
-    process that may still fill it, else 0."""
+    process that may still fill it, else 0. `conflicts` holds what is unresolved of the merge of this state."""
 
     state: int
     created: int
@@ -47,6 +59,7 @@ class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     filling: int = 0
     message: str = ""
     notes: dict[str, str] = {}
+    conflicts: list[ConflictRecord] = []
 
 
 class RefsRecord(msgspec.Struct, array_like=True):

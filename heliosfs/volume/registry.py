@@ -245,6 +245,9 @@ class Registry:
         for branch in self.branches.values():
             yield branch.view.top
             yield from self._named(branch.record.base)
+            for _, source, state in branch.record.merged:
+                if source in self.branches:
+                    yield from self._named(state)
         for snapshot in self.snapshots():
             yield snapshot.state
         for view in self.views.values():

@@ -7,7 +7,7 @@ worker thread. A change is in the journal when the method that makes it returns.
 
 import errno
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, HeliosError, Refusal
 from heliosfs.base.keys import INODE, ROOT_INO
-from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX, NAME_BYTES_MAX
+from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX
 from heliosfs.base.records import encode_inode
 from heliosfs.layers import persistence
 from heliosfs.layers.delta import FRESH, MADE, Change
@@ -28,14 +28,22 @@ from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
 from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
-from heliosfs.volume import collection, operations, refs, states
+from heliosfs.volume import collection, conflicts, merge, operations, refs, states, undo
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.collection import Report
-from heliosfs.volume.difference import touched_inodes
 from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
+from heliosfs.volume.naming import check_name, text
 from heliosfs.volume.operations import Operation
-from heliosfs.volume.refs import MAIN_BRANCH, BranchRecord, SnapshotRecord, branch_key, snapshot_key
+from heliosfs.volume.pointing import point
+from heliosfs.volume.refs import (
+    MAIN_BRANCH,
+    BranchRecord,
+    ConflictRecord,
+    SnapshotRecord,
+    branch_key,
+    snapshot_key,
+)
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.transaction import Transaction
 
@@ -159,13 +167,13 @@ class Volume:
         With `empty` the snapshot starts with nothing in it and can be filled until `settle`, by the process
         `filling` (the caller of this method sees to both).
         """
-        self._check_name(name, branch.snapshots)
+        check_name(name, branch.snapshots)
         transaction = Transaction(self.registry)
         state = transaction.new_layer(0) if empty else transaction.freeze(branch)
         assert bool(filling) == empty
         record = SnapshotRecord(state, now(), caller.uid, 0, filling, message, notes or {})
         transaction.put(snapshot_key(branch.id, name), refs.encode(record))
-        transaction.commit("snapshot.create", _text(name), caller, branch.id)
+        transaction.commit("snapshot.create", text(name), caller, branch.id)
         if empty:
             root = branch.view.root
             self._make_root(self.registry.layers[state], caller, root.mode)
@@ -197,26 +205,28 @@ class Volume:
     def drop_snapshot(self, branch: Branch, name: bytes, caller: Caller) -> Snapshot:
         """Remove a snapshot's name. Its content stays until the operation log lets it go."""
         snapshot = self._snapshot(branch, name)
+        conflicts.check_not_held(snapshot)
         if snapshot.filling:
             self.settle(snapshot)
         transaction = Transaction(self.registry)
         transaction.remove(snapshot_key(branch.id, name))
-        transaction.commit("snapshot.delete", _text(name), caller, branch.id)
+        transaction.commit("snapshot.delete", text(name), caller, branch.id)
         return snapshot
 
     def rename_snapshot(self, branch: Branch, old: bytes, new: bytes, caller: Caller) -> None:
         """Give a snapshot another name."""
         snapshot = self._snapshot(branch, old)
-        self._check_name(new, branch.snapshots)
+        conflicts.check_not_held(snapshot)
+        check_name(new, branch.snapshots)
         transaction = Transaction(self.registry)
         transaction.remove(snapshot_key(branch.id, old))
         transaction.put(snapshot_key(branch.id, new), refs.encode(snapshot.record))
-        transaction.commit("snapshot.rename", f"{_text(old)} to {_text(new)}", caller, branch.id)
+        transaction.commit("snapshot.rename", f"{text(old)} to {text(new)}", caller, branch.id)
 
     def _snapshot(self, branch: Branch, name: bytes) -> Snapshot:
         snapshot = branch.snapshots.get(name)
         if snapshot is None:
-            raise Refusal(errno.ENOENT, f"there is no snapshot named {_text(name)!r}")
+            raise Refusal(errno.ENOENT, f"there is no snapshot named {text(name)!r}")
         return snapshot
 
     # Branches
@@ -224,7 +234,7 @@ class Volume:
     def fork(self, source: Branch | Snapshot, name: bytes, caller: Caller, *, empty: bool = False) -> Branch:
         """A new branch, a child of the source (or of the snapshot's branch), with the source's state. O(1)."""
         parent = source if isinstance(source, Branch) else source.branch
-        self._check_name(name, parent.children)
+        check_name(name, parent.children)
         transaction = Transaction(self.registry)
         if empty:
             base = 0
@@ -232,14 +242,14 @@ class Volume:
             base = transaction.freeze(source)
         else:
             if source.filling:
-                raise Refusal(errno.EBUSY, f"the snapshot {_text(source.name)!r} is still being filled")
+                raise Refusal(errno.EBUSY, f"the snapshot {text(source.name)!r} is still being filled")
             base = source.state.id
         branch_id = self.registry.next_branch
         top = transaction.new_layer(base)
         number = self.registry.allocate_number()
         record = BranchRecord(name, parent.id, top, base, number, now(), caller.uid)
         transaction.put(branch_key(branch_id), refs.encode(record))
-        transaction.commit("branch.create", _text(name), caller, parent.id)
+        transaction.commit("branch.create", text(name), caller, parent.id)
         if empty:
             self._make_root(self.registry.layers[top], caller, parent.view.root.mode)
         return self.registry.branches[branch_id]
@@ -248,7 +258,7 @@ class Volume:
         """Remove a branch with its snapshots. Undo brings it back until the operation log lets it go."""
         branch = self._child(parent, name)
         if branch.children:
-            raise Refusal(errno.ENOTEMPTY, f"branch {_text(name)!r} has branches of its own: delete those first")
+            raise Refusal(errno.ENOTEMPTY, f"branch {text(name)!r} has branches of its own: delete those first")
         for snapshot in list(branch.snapshots.values()):
             if snapshot.filling:
                 self.settle(snapshot)
@@ -257,31 +267,22 @@ class Volume:
         for snapshot_name in list(branch.snapshots):
             transaction.remove(snapshot_key(branch.id, snapshot_name))
         transaction.remove(branch_key(branch.id))
-        transaction.commit("branch.delete", _text(name), caller, parent.id)
+        transaction.commit("branch.delete", text(name), caller, parent.id)
         return branch
 
     def rename_branch(self, parent: Branch, old: bytes, new: bytes, caller: Caller) -> None:
         """Give a branch another name."""
         branch = self._child(parent, old)
-        self._check_name(new, parent.children)
+        check_name(new, parent.children)
         transaction = Transaction(self.registry)
         transaction.put(branch_key(branch.id), refs.encode(replace(branch.record, name=new)))
-        transaction.commit("branch.rename", f"{_text(old)} to {_text(new)}", caller, parent.id)
+        transaction.commit("branch.rename", f"{text(old)} to {text(new)}", caller, parent.id)
 
     def _child(self, parent: Branch, name: bytes) -> Branch:
         branch = parent.children.get(name)
         if branch is None:
-            raise Refusal(errno.ENOENT, f"there is no branch named {_text(name)!r}")
+            raise Refusal(errno.ENOENT, f"there is no branch named {text(name)!r}")
         return branch
-
-    @staticmethod
-    def _check_name(name: bytes, taken: dict[bytes, Any]) -> None:
-        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            raise Refusal(errno.EINVAL, f"{_text(name)!r} cannot be a name")
-        if len(name) > NAME_BYTES_MAX:
-            raise Refusal(errno.ENAMETOOLONG, f"a name has at most {NAME_BYTES_MAX} bytes")
-        if name in taken:
-            raise Refusal(errno.EEXIST, f"{_text(name)!r} exists already")
 
     # Going back
 
@@ -295,14 +296,14 @@ class Volume:
         Returns the numbers of the inodes that may differ between the two.
         """
         target = self.state(branch, state) if isinstance(state, str) else state.state
-        text = _text(os.fsencode(state) if isinstance(state, str) else state.name)
+        name = os.fsencode(state) if isinstance(state, str) else state.name
         if target is branch.view.top:
             return set()
         if not target.frozen:
             target = self._frozen_top(target)
         transaction = Transaction(self.registry)
-        before, changed = self._point(transaction, branch, target)
-        transaction.commit("restore", text, caller, branch.id)
+        before, changed = point(self.registry, transaction, branch, target)
+        transaction.commit("restore", text(name), caller, branch.id)
         branch.view.switched(before, changed)
         return changed
 
@@ -314,109 +315,39 @@ class Volume:
         transaction.commit()
         return self.registry.layers[state]
 
-    def _point(self, transaction: Transaction, branch: Branch, target: Layer) -> tuple[Layer, set[int]]:
-        """Let `transaction` point a branch at a state; the state it has now and the inodes that may differ."""
-        assert target.frozen
-        before = branch.view.top
-        if before.empty and before.below is not None:
-            before = before.below
-        else:
-            transaction.freeze_layer(before.id)
-        record = replace(branch.record, top=transaction.new_layer(target.id))
-        ref = branch_key(branch.id)
-        transaction.set(ref, refs.encode(record))
-        shown = replace(branch.record, top=before.id)
-        transaction.show(ref, refs.encode(shown), refs.encode(replace(record, top=target.id)))
-        return before, touched_inodes(self.engine.tree, before, target)
-
     def undo(
         self, branch: Branch, caller: Caller, number: int | None = None
     ) -> list[tuple[Branch, set[int]]]:
-        """Revert one operation of a branch, the newest one unless `number` says which.
+        """Revert one operation of a branch, the newest one unless `number` says which. See `undo`."""
+        return undo.undo(self.registry, branch, caller, number)
 
-        An undo is an operation too, so undoing it does the operation again. Returns the branches whose content
-        changed, with the inode numbers that may differ.
-        """
-        operation = self._operation(branch, number)
-        transaction = Transaction(self.registry)
-        pointed: list[tuple[Branch, Layer, set[int]]] = []
-        for ref, before, after in operation.changes:
-            branch_id, name = refs.split_key(ref)
-            if before is None:
-                self._revert_creation(transaction, ref)
-            elif after is None:
-                self._revert_removal(transaction, ref, before)
-            elif name is None:
-                pointed += self._revert_branch(transaction, branch_id, before, after)
-        transaction.commit("undo", f"{operation.number}: {operation.verb} {operation.text}", caller, branch.id)
-        for target, layer, changed in pointed:
-            target.view.switched(layer, changed)
-        return [(target, changed) for target, _, changed in pointed]
+    # Merging
 
-    def _operation(self, branch: Branch, number: int | None) -> Operation:
-        for operation in reversed(self.registry.log):
-            if operation.branch == branch.id and number in (None, operation.number):
-                if operation.verb == "volume.create":
-                    break
-                return operation
-        if number is None:
-            raise Refusal(errno.ENOENT, "there is nothing to undo")
-        raise Refusal(errno.ENOENT, f"there is no operation {number} of this branch that could be undone")
+    def merge(
+        self,
+        target: Branch,
+        source: Branch,
+        caller: Caller,
+        *,
+        strategy: str | None = None,
+        paths: Iterable[bytes] = (),
+        message: str = "",
+        dry_run: bool = False,
+    ) -> merge.Report:
+        """Merge what one branch changed into another one. See `merge`."""
+        return merge.merge(
+            self.registry, target, source, caller,
+            strategy=strategy, paths=paths, message=message, dry_run=dry_run,
+        )  # fmt: skip
 
-    def _revert_creation(self, transaction: Transaction, ref: bytes) -> None:
-        if ref not in self.registry.refs:
-            raise Refusal(errno.ENOENT, f"{self._describe(ref)} is not there any more: it cannot be undone")
-        branch_id, name = refs.split_key(ref)
-        if name is None:
-            branch = self.registry.branches[branch_id]
-            if branch.children:
-                what = self._describe(ref)
-                raise Refusal(errno.ENOTEMPTY, f"{what} has branches of its own: delete those first")
-            transaction.freeze_layer(branch.view.top.id)
-            for snapshot_name in list(branch.snapshots):
-                transaction.remove(snapshot_key(branch_id, snapshot_name))
-        transaction.remove(ref)
+    def conflicts(self, branch: Branch) -> list[ConflictRecord]:
+        """What merges into a branch left open."""
+        snapshot = conflicts.open_merge(branch)
+        return [] if snapshot is None else snapshot.record.conflicts
 
-    def _revert_removal(self, transaction: Transaction, ref: bytes, value: bytes) -> None:
-        _, name = refs.split_key(ref)
-        if self.registry.state_of(ref, value) not in self.registry.layers:
-            raise Refusal(errno.ENOENT, f"the content of {self._describe(ref)} has been collected")
-        if name is None:
-            record = refs.decode_branch(value)
-            parent = self.registry.branches.get(record.parent)
-            if parent is None:
-                raise Refusal(errno.ENOENT, f"the branch that {_text(record.name)!r} was forked from is gone")
-            self._check_name(record.name, parent.children)
-            top = transaction.new_layer(record.top)
-            number = self.registry.allocate_number()
-            value = refs.encode(replace(record, top=top, number=number))
-        elif ref in self.registry.refs:
-            raise Refusal(errno.EEXIST, f"{self._describe(ref)} exists again: rename that first")
-        transaction.put(ref, value)
-
-    def _revert_branch(
-        self, transaction: Transaction, branch_id: int, before: bytes, after: bytes
-    ) -> list[tuple[Branch, Layer, set[int]]]:
-        branch = self.registry.branches.get(branch_id)
-        if branch is None:
-            raise Refusal(errno.ENOENT, "the branch is not there any more")
-        old, new = refs.decode_branch(before), refs.decode_branch(after)
-        if old.name != new.name:
-            assert branch.parent is not None
-            self._check_name(old.name, branch.parent.children)
-            transaction.put(branch_key(branch_id), refs.encode(replace(branch.record, name=old.name)))
-            return []
-        target = self.registry.layers.get(old.top)
-        if target is None:
-            raise Refusal(errno.ENOENT, "the state before has been collected")
-        return [(branch, *self._point(transaction, branch, target))]
-
-    def _describe(self, ref: bytes) -> str:
-        branch_id, name = refs.split_key(ref)
-        if name is not None:
-            return f"snapshot {_text(name)!r}"
-        branch = self.registry.branches.get(branch_id)
-        return f"branch {_text(branch.name)!r}" if branch else "the branch"
+    def resolve(self, branch: Branch, path: bytes, how: str, caller: Caller) -> set[int]:
+        """Settle the conflicts at a path. Returns the numbers of the inodes that may have changed."""
+        return conflicts.resolve(self.registry, branch, path, how, caller)
 
     def log(self, branch: Branch | None = None) -> list[Operation]:
         """The operations of a branch, or of all, oldest first."""
@@ -537,10 +468,6 @@ class Volume:
             "inodes_in_memory": sum(len(view.inodes) for view in registry.views.values()),
             "open_unlinked_files": len(self.engine.orphans),
         }
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")
 
 
 def _myself() -> Caller:

@@ -1,0 +1,151 @@
+"""Merging what a branch changed into another one: one operation, all of it or nothing.
+
+The base is the newest state that both contain: see `ancestry`. What is merged is noted at the target, so that the
+next merge, either way, begins there. A merge of some paths only is not noted: the rest is still to be merged.
+"""
+
+import errno
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from heliosfs.base.clock import now
+from heliosfs.base.errors import Refusal
+from heliosfs.layers.layer import Layer
+from heliosfs.view.inode import Caller
+from heliosfs.volume import refs
+from heliosfs.volume.ancestry import common_base, with_merge
+from heliosfs.volume.branch import Branch
+from heliosfs.volume.changes import Change, changes
+from heliosfs.volume.changes import as_json as change_as_json
+from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, open_merge, theirs_name
+from heliosfs.volume.conflicts import as_json as conflict_as_json
+from heliosfs.volume.draft import Draft, frozen
+from heliosfs.volume.reader import Reader
+from heliosfs.volume.refs import BranchRecord, ConflictRecord, SnapshotRecord, snapshot_key
+from heliosfs.volume.registry import Registry
+from heliosfs.volume.three_way import ThreeWay
+from heliosfs.volume.transaction import Transaction
+
+STRATEGIES: Final = (OURS, THEIRS)
+"""Whose side conflicts are decided for, instead of being left open."""
+
+
+class Report:
+    """What a merge did, or would do."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the operation in the log; 0 when nothing was done."""
+        self.changes: list[Change] = []
+        self.conflicts: list[ConflictRecord] = []
+        """Left open."""
+        self.decided: list[ConflictRecord] = []
+        """Decided by the strategy."""
+        self.changed: set[int] = set()
+        """Inodes of the target that may have changed."""
+
+
+def merge(
+    registry: Registry,
+    target: Branch,
+    source: Branch,
+    caller: Caller,
+    *,
+    strategy: str | None = None,
+    paths: Iterable[bytes] = (),
+    message: str = "",
+    dry_run: bool = False,
+) -> Report:
+    """Merge what `source` has changed into `target`. With `dry_run` only say what would come of it."""
+    if target is source:
+        raise Refusal(errno.EINVAL, "a branch cannot be merged into itself")
+    if strategy is not None and strategy not in STRATEGIES:
+        raise Refusal(errno.EINVAL, f"a strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if open_merge(target) is not None:
+        raise Refusal(errno.EBUSY, "an earlier merge has open conflicts: resolve those first")
+    theirs = frozen(registry, source)
+    draft = Draft(registry, target)
+    found = common_base(registry, (target, draft.before.id), (source, theirs.id))
+    base = found or Layer(0)
+    wanted = [path.strip(b"/") or b"." for path in paths]
+    _check_paths(registry, wanted, (base, draft.before, theirs))
+    report = Report()
+    if base is theirs:
+        return report
+    three_way = ThreeWay(draft.view, base, draft.before, theirs, wanted)
+    report.conflicts = three_way.run()
+    _decide(report, strategy, Taker(draft.view, Reader(registry.engine, theirs)))
+    report.changes = changes(registry.engine, draft.before, draft.layer)
+    nothing_new = bool(wanted) and not report.changes and not report.conflicts
+    if not dry_run and not nothing_new:
+        _commit(registry, draft, report, (target, source), (found, theirs), caller, message, bool(wanted))
+    return report
+
+
+def as_json(report: Report, target: Branch) -> dict[str, Any]:
+    """What a merge did, for programs."""
+    snapshot = open_merge(target) if report.number else None
+    return {
+        "operation": report.number,
+        "changes": [change_as_json(change) for change in report.changes],
+        "conflicts": [conflict_as_json(conflict, snapshot) for conflict in report.conflicts],
+        "decided": [conflict_as_json(conflict, None) for conflict in report.decided],
+    }
+
+
+def _check_paths(registry: Registry, paths: list[bytes], states: Iterable[Layer]) -> None:
+    readers = [Reader(registry.engine, state) for state in states]
+    for path in paths:
+        if path != b"." and all(reader.find(path) is None for reader in readers):
+            raise Refusal(errno.ENOENT, f"neither branch has {path.decode(errors='backslashreplace')!r}")
+
+
+def _decide(report: Report, strategy: str | None, theirs: Taker) -> None:
+    """Decide the conflicts by the strategy. Where theirs is not possible the conflict stays open."""
+    if strategy is None:
+        return
+    found, report.conflicts = report.conflicts, []
+    for conflict in found:
+        try:
+            if strategy == THEIRS:
+                theirs.take(conflict)
+            report.decided.append(conflict)
+        except Refusal:
+            report.conflicts.append(conflict)
+
+
+def _commit(
+    registry: Registry,
+    draft: Draft,
+    report: Report,
+    branches: tuple[Branch, Branch],
+    states: tuple[Layer | None, Layer],
+    caller: Caller,
+    message: str,
+    partial: bool,
+) -> None:
+    target, source = branches
+    base, theirs = states
+    report.number = registry.next_operation()
+
+    def change(record: BranchRecord) -> BranchRecord:
+        if partial:
+            return record
+        # What needed no change contains theirs already.
+        result = draft.before.id if draft.layer.empty else draft.layer.id
+        return replace(record, merged=with_merge(registry, record, (result, source.id, theirs.id)))
+
+    def keep_sides(transaction: Transaction) -> None:
+        if not report.conflicts:
+            return
+        record = SnapshotRecord(theirs.id, now(), caller.uid, conflicts=report.conflicts)
+        transaction.put(snapshot_key(target.id, theirs_name(report.number)), refs.encode(record))
+        if base is not None:
+            record = SnapshotRecord(base.id, now(), caller.uid)
+            transaction.put(snapshot_key(target.id, base_name(report.number)), refs.encode(record))
+
+    name = source.name.decode(errors="backslashreplace")
+    text = f"{name}: {message}" if message else name
+    report.changed = draft.commit("merge", text, caller, change=change, also=keep_sides)

@@ -1,0 +1,22 @@
+"""Names of snapshots and branches: which there can be, and how they stand in messages."""
+
+import errno
+from collections.abc import Container
+
+from heliosfs.base.errors import Refusal
+from heliosfs.base.limits import NAME_BYTES_MAX
+
+
+def text(name: bytes) -> str:
+    """A name as it stands in messages and in the log."""
+    return name.decode(errors="backslashreplace")
+
+
+def check_name(name: bytes, taken: Container[bytes]) -> None:
+    """Refuse what cannot be the name of a snapshot or branch, or is one already."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise Refusal(errno.EINVAL, f"{text(name)!r} cannot be a name")
+    if len(name) > NAME_BYTES_MAX:
+        raise Refusal(errno.ENAMETOOLONG, f"a name has at most {NAME_BYTES_MAX} bytes")
+    if name in taken:
+        raise Refusal(errno.EEXIST, f"{text(name)!r} exists already")

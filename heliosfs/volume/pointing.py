@@ -1,0 +1,39 @@
+"""Letting a branch show another state: the common end of restore and undo."""
+
+from msgspec.structs import replace
+
+from heliosfs.layers.layer import Layer
+from heliosfs.volume import refs
+from heliosfs.volume.ancestry import without_later
+from heliosfs.volume.branch import Branch
+from heliosfs.volume.difference import touched_inodes
+from heliosfs.volume.refs import branch_key
+from heliosfs.volume.registry import Registry
+from heliosfs.volume.transaction import Transaction
+
+
+def point(
+    registry: Registry,
+    transaction: Transaction,
+    branch: Branch,
+    target: Layer,
+    merged: list[tuple[int, int, int]] | None = None,
+) -> tuple[Layer, set[int]]:
+    """Let `transaction` point a branch at a state; the state it has now and the inodes that may differ.
+
+    `merged` is what was merged into that state, if it is known.
+    """
+    assert target.frozen
+    before = branch.view.top
+    if before.empty and before.below is not None:
+        before = before.below
+    else:
+        transaction.freeze_layer(before.id)
+    if merged is None:
+        merged = without_later(branch.record, target.id)
+    record = replace(branch.record, top=transaction.new_layer(target.id), merged=merged)
+    ref = branch_key(branch.id)
+    transaction.set(ref, refs.encode(record))
+    shown = replace(branch.record, top=before.id)
+    transaction.show(ref, refs.encode(shown), refs.encode(replace(record, top=target.id)))
+    return before, touched_inodes(registry.engine.tree, before, target)
