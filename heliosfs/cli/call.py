@@ -25,7 +25,7 @@ class Refused(HeliosError):
         self.errno = number
 
 
-def call(path: str, verb: str, **arguments: Any) -> Any:
+def call(path: str, verb: str, /, **arguments: Any) -> Any:
     """The result of a verb on the tree that the path lies in. Arguments that are None are left out."""
     given = {name: value for name, value in arguments.items() if value is not None}
     request = {"verb": verb, "arguments": given}

@@ -16,6 +16,7 @@ from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
+from heliosfs.volume import conflicts, merge
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.volume import Volume
@@ -65,6 +66,9 @@ class Verbs:
             "branch.delete": self._branch_delete,
             "restore": self._restore,
             "undo": self._undo,
+            "merge": self._merge,
+            "conflicts": self._conflicts,
+            "resolve": self._resolve,
         }
 
     async def perform(self, tree: Tree, verb: str, arguments: Arguments, requester: Requester) -> Any:
@@ -250,6 +254,57 @@ class Verbs:
             tree.note_change(container)
         return self._report(branch, {"verb": "undo", "what": newest.text})
 
+    # Merging
+
+    async def _merge(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        word = _text(arguments, "branch")
+        source = _find_below(tree, word)
+        target = _find_below(tree, _text(arguments, "into", "."))
+        check_is_owner(target.view.root, requester)
+        paths = arguments.get("paths") or []
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise Refusal(errno.EINVAL, "paths are a list of texts")
+        dry_run = bool(arguments.get("dry_run"))
+        report = merge.Report()
+
+        def act() -> list[tuple[Branch, set[int]]]:
+            nonlocal report
+            report = self._volume.merge(
+                target,
+                source,
+                requester.caller(),
+                strategy=_text(arguments, "strategy") if arguments.get("strategy") is not None else None,
+                paths=[name_of(path) for path in paths],
+                message=_text(arguments, "message", ""),
+                dry_run=dry_run,
+            )
+            return [(target, report.changed)]
+
+        await self._switcher.switch(target, act)
+        shown = merge.as_json(report, target)
+        if dry_run:
+            return {"verb": "merge", "branch": word, "dry_run": True, **shown}
+        names = (conflicts.base_name(report.number), conflicts.theirs_name(report.number))
+        await self._members_changed(self._trees.add(target), magic.SNAPSHOTS, *(names if report.conflicts else ()))
+        self._report(target, {"verb": "merge", "branch": word, **shown, "changes": len(report.changes)})
+        return {"verb": "merge", "branch": word, **shown}
+
+    async def _conflicts(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
+        return conflicts.open_conflicts(tree.branch())
+
+    async def _resolve(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        check_is_owner(tree.root, requester)
+        branch = tree.branch()
+        path, how = _text(arguments, "path"), _text(arguments, "how")
+        before = set(branch.snapshots)
+
+        def act() -> list[tuple[Branch, set[int]]]:
+            return [(branch, self._volume.resolve(branch, name_of(path), how, requester.caller()))]
+
+        await self._switcher.switch(branch, act)
+        await self._members_changed(tree, magic.SNAPSHOTS, *(before - branch.snapshots.keys()))
+        return self._report(branch, {"verb": "resolve", "path": path, "left": len(self._volume.conflicts(branch))})
+
     def _report(self, branch: Branch, report: dict[str, Any]) -> dict[str, Any]:
         self._reports[branch.id] = report
         return report
@@ -297,6 +352,17 @@ def _find_branch(tree: Tree, name: bytes) -> Branch:
     if branch is None:
         raise Refusal(errno.ENOENT, f"there is no branch named {text(name)!r}")
     return branch
+
+
+def _find_below(tree: Tree, word: str) -> Branch:
+    """A branch by the names that lead to it from a tree; `.` is the tree's own."""
+    found = tree.branch()
+    for name in name_of(word).split(b"/"):
+        if name not in (b"", b"."):
+            if name not in found.children:
+                raise Refusal(errno.ENOENT, f"there is no branch named {word!r}")
+            found = found.children[name]
+    return found
 
 
 def _snapshot(snapshot: Snapshot) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Merging on a real mount: live processes see it at once, by command and by plain file calls alike."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .support import NOBODY, fails, user
+from .volumes import MountedVolume, heliosfs
+
+TEXT = "".join(f"line {number}\n" for number in range(20))
+
+
+@pytest.fixture
+def child(volume: MountedVolume) -> Path:
+    """A tree with a file in it and a branch of that; `ours` is two directories up."""
+    for each in volume.path.iterdir():
+        each.unlink()
+    (volume.path / "f").write_text(TEXT)
+    (volume.path / "g").write_text(TEXT)
+    (volume.path / "gone").write_text(TEXT)
+    for branch in os.listdir(volume.path / ".branches"):
+        os.rmdir(volume.path / ".branches" / branch)
+    (volume.path / ".branches" / "child").mkdir()
+    return volume.path / ".branches" / "child"
+
+
+def merged(volume: MountedVolume, *arguments: str, status: int = 0) -> dict[str, Any]:
+    output = heliosfs("merge", volume.path, *arguments, "--json", status=status)
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def test_warm_caches_and_open_files_see_a_merge(volume: MountedVolume, child: Path) -> None:
+    ours = volume.path
+    (child / "f").write_text(TEXT.replace("line 3\n", "three\n"))
+    (child / "new").write_text("new")
+    (child / "gone").unlink()
+    with open(ours / "f", "r+b") as held, mmap.mmap(held.fileno(), 0) as mapped:
+        # What the kernel knows by now is stale afterwards; what only a mapping has is part of what is merged.
+        mapped[-8:-1] = b"LINE 19"
+        assert not (ours / "new").exists() and (ours / "gone").read_text() == TEXT
+        assert sorted(os.listdir(ours)) == ["f", "g", "gone"]
+        report = merged(volume, "child", "-m", "a message")
+        assert [each["change"] + each["path"] for each in report["changes"]] == ["Mf", "Dgone", "Anew"]
+        after = TEXT.replace("line 3\n", "three\n").replace("line 19", "LINE 19")
+        assert (ours / "f").read_text() == after
+        held.seek(0)
+        assert held.read() == after.encode() and mapped[: len(after) - 1] == after.encode()[:-1]
+        assert sorted(os.listdir(ours)) == ["f", "g", "new"] and not (ours / "gone").exists()
+        assert (ours / "new").read_text() == "new"
+    assert "merge child: a message" in (ours / ".heliosfs" / "log").read_text()
+    heliosfs("undo", ours)
+    assert sorted(os.listdir(ours)) == ["f", "g", "gone"]
+    assert (ours / "f").read_text() == TEXT.replace("line 19", "LINE 19")
+
+
+def test_conflicts_are_ordinary_files_until_they_are_settled(volume: MountedVolume, child: Path) -> None:
+    ours = volume.path
+    for tree, text in ((ours, "ours"), (child, "theirs")):
+        (tree / "f").write_text(TEXT + text)
+        (tree / "g").write_text(text + TEXT)
+    before = (ours / "f").stat().st_ctime_ns
+    dry = merged(volume, "child", "--dry-run", status=1)
+    assert [each["path"] for each in dry["conflicts"]] == ["f", "g"]
+    assert json.loads(heliosfs("conflicts", ours, "--json")) == []
+    report = merged(volume, "child", status=1)
+    found = json.loads(heliosfs("conflicts", ours, "--json", status=None))
+    assert found == report["conflicts"] == json.loads((ours / ".heliosfs" / "status").read_text())["last"]["conflicts"]
+    assert (ours / "f").read_text() == TEXT + "ours" and (ours / "f").stat().st_ctime_ns == before
+    for conflict, (base, theirs) in zip(found, ((TEXT, TEXT + "theirs"), (TEXT, "theirs" + TEXT)), strict=True):
+        assert (ours / conflict["base_at"]).read_text() == base
+        assert (ours / conflict["theirs_at"]).read_text() == theirs
+    assert "open conflicts" in heliosfs("merge", ours, "child", status=1)
+    heliosfs("resolve", ours, "f", "--theirs")
+    assert (ours / "f").read_text() == TEXT + "theirs"
+    (ours / "g").write_text("both")
+    heliosfs("resolve", ours, "g", "--merged")
+    assert heliosfs("conflicts", ours) == ""
+    assert not (ours / found[0]["theirs_at"]).exists() and os.listdir(ours / ".snapshots") == []
+    heliosfs("merge", ours, ".", "--into", "child")
+    assert (child / "f").read_text() == TEXT + "theirs" and (child / "g").read_text() == "both"
+
+
+def test_by_plain_file_calls(volume: MountedVolume, child: Path) -> None:
+    verb = volume.path / ".heliosfs" / "merge"
+    (child / "new").write_text("new")
+    with user(NOBODY), fails(1, 13):
+        verb.write_text("child")
+    with fails(2):
+        verb.write_text("nobody")
+    verb.write_text("child")
+    assert (volume.path / "new").read_text() == "new"
+
+
+def test_wrong_usage(volume: MountedVolume, child: Path) -> None:
+    assert "say how" in heliosfs("resolve", volume.path, "f", status=2)
+    assert "no conflict" in heliosfs("resolve", volume.path, "f", "--ours", status=1)
+    assert "no branch named" in heliosfs("merge", volume.path, "nobody", status=1)
+    assert "neither branch has" in heliosfs("merge", volume.path, "child", "--", "nowhere", status=1)
