@@ -183,6 +183,10 @@ class Side:
             assert ino is not None
         return self.moved.get(slot, slot), ino
 
+    def is_followed(self, ino: int) -> bool:
+        """Whether an inode of the base goes on as itself under some name, and not as what came in its place."""
+        return any(slot not in self.replaced and slot not in self.deleted for slot in self.base.names(ino))
+
     def changed_slots(self) -> set[Slot]:
         """The slots of the base of which this side made something else: elsewhere, replaced, deleted, edited."""
         found = {*self.replaced, *self.moved, *self.deleted}

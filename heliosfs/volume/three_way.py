@@ -100,6 +100,8 @@ class ThreeWay:
         self._merged: set[tuple[int | None, int, int]] = set()
         self._twins: dict[int, int] = {}
         """Inode of theirs -> the inode of ours that is the same file."""
+        self._adopted: dict[int, int] = {}
+        """Inode of theirs -> the number under which it was put in."""
 
     def run(self) -> list[ConflictRecord]:
         """Change the view; what was left open."""
@@ -317,7 +319,7 @@ class ThreeWay:
             return False
         directory, occupant = self._directory(slot[0]), self._occupant(slot)
         free = self._is_free(slot, {removal.ino for removal in self._removals})
-        if directory is None or (self.base.record(ino) is not None and self.mine.record(ino) is None):
+        if directory is None or self._lost_by_us(ino):
             self._conflict(DELETED_BY_US, None, _At(None, None, slot))
             return False
         if not free and occupant is not None:
@@ -329,6 +331,10 @@ class ThreeWay:
                 self._conflict(RENAMED, ino, _At(self.mine.names(ino)[0], None, slot))
                 return False
         return True
+
+    def _lost_by_us(self, ino: int) -> bool:
+        """Whether they gave one more name to a file that we deleted."""
+        return self.theirs.is_followed(ino) and all(self.ours.fate(slot) is None for slot in self.base.names(ino))
 
     def _meet(self, ino: int, occupant: int, at: _At) -> None:
         """They put something where we have something."""
@@ -391,11 +397,22 @@ class ThreeWay:
         return False
 
     def _add(self, parent: Inode, name: bytes, ino: int) -> None:
-        mine = self._twins.get(ino, ino)
-        if self._has(mine):
+        mine = self._standing_for(ino)
+        if mine is not None and self._has(mine):
             self.view.link(self.view.inode(mine), parent, name)
         else:
-            self.view.adopt(parent, name, foreign(self.their, ino))
+            # Our inode of this number may be what came in its place: then theirs gets another one.
+            inode = self.view.adopt(parent, name, foreign(self.their, ino), renumber=self._has(ino))
+            self._adopted[ino] = inode.ino
+
+    def _standing_for(self, ino: int) -> int | None:
+        """The inode of ours that an additional name of theirs leads to, if we have that."""
+        if ino in self._adopted:
+            return self._adopted[ino]
+        if self.base.record(ino) is None:
+            return self._twins.get(ino, ino)
+        # Where we replaced the file under one name, other names go on leading to the old one.
+        return ino if self.theirs.is_followed(ino) else None
 
     def _remove(self, removal: _Removal) -> bool:
         if stack.has_entries(self.view.engine.tree, self.view.top, removal.ino):

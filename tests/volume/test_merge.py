@@ -374,6 +374,20 @@ def test_a_file_saved_by_replacing_it_is_edited(fresh: Volume) -> None:
     assert pair.ours.resolve(b"g").ino == new
 
 
+def test_a_file_saved_with_a_backup_that_is_changed_as_well(fresh: Volume) -> None:
+    pair = pair_of(fresh, b"f", b"g", b"h")
+    for name in (b"f", b"g", b"h"):
+        move(pair.theirs, name, name + b"~")
+        pair.theirs.link(pair.theirs.resolve(name + b"~"), pair.theirs.root, name + b"~2")
+        put(pair.theirs, name, TEXT if name == b"f" else edited(3))
+        put(pair.theirs, name + b"~", b"backup")
+    put(pair.ours, b"h", edited(12))
+    assert not pair.merge().conflicts
+    assert contents(pair.ours) == {**contents(pair.theirs), b"h": edited(12, edited(3))}
+    for name in (b"f~", b"g~", b"h~"):
+        assert pair.ours.resolve(name).ino == pair.ours.resolve(name + b"2").ino
+
+
 def test_a_directory_copied_back_in_its_place_is_the_old_one(fresh: Volume) -> None:
     pair = pair_of(fresh, b"d/a", b"d/b")
     remove(pair.theirs, b"d")
@@ -435,6 +449,16 @@ def test_replacing_one_of_two_names_leaves_the_other_alone(fresh: Volume) -> Non
     put(pair.ours, b"b", edited(12))
     assert not pair.merge().conflicts
     assert contents(pair.ours) == {b"a": edited(12, edited(3)), b"b": edited(12)}
+
+
+@pytest.mark.parametrize("saved_by_us", [True, False])
+def test_a_new_link_to_what_the_other_side_replaced(fresh: Volume, saved_by_us: bool) -> None:
+    pair = pair_of(fresh, b"f")
+    one, other = (pair.ours, pair.theirs) if saved_by_us else (pair.theirs, pair.ours)
+    save(one, b"f", edited(3))
+    other.link(other.resolve(b"f"), other.root, b"link")
+    assert not pair.merge().conflicts
+    assert contents(pair.ours) == {b"f": edited(3), b"link": TEXT}
 
 
 def test_names_that_change_places(fresh: Volume) -> None:
