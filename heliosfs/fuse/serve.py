@@ -146,7 +146,8 @@ class Mounted:
         try:
             self.session.start(self.operations, self.loop, self._established.set)
         except (OSError, RuntimeError) as error:
-            raise HeliosError(f"cannot mount at {self.session.mountpoint}: {error}") from error
+            cause = self.session.own_failure or error
+            raise HeliosError(f"cannot mount at {self.session.mountpoint}: {cause}") from error
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

@@ -43,6 +43,8 @@ class Session:
         self.relay: Relay | None = None
         self.device = ""
         """major:minor of the mounted filesystem, once it is mounted."""
+        self.own_failure = ""
+        """Why our own way of mounting failed, if it did."""
         self._source = source
         self._options = options
         self._initialized = False
@@ -54,6 +56,7 @@ class Session:
             try:
                 relay = Relay(self._mount())
             except OSError as error:
+                self.own_failure = str(error)
                 log.warning("mounting through pyfuse3, because our own way failed: %s", error)
             else:
                 if loop.install(lambda: _step(relay, established)):
@@ -161,7 +164,7 @@ class Session:
                     check=False,
                 )
             if done.returncode != 0:
-                raise OSError(f"{HELPER}: {done.stderr.decode(errors='replace').strip()}")
+                raise OSError(done.stderr.decode(errors="replace").strip() or f"{HELPER} failed")
             _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
         if not descriptors:
             raise OSError(f"{HELPER} sent no device")

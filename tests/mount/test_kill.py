@@ -130,6 +130,16 @@ def content(key: int) -> bytes:
     return random.Random(key).randbytes(random.Random(key + 1).choice((10, 300, 5000, 70000, 400000)))
 
 
+def difference(found: bytes, expected: bytes) -> str:
+    """Where two contents part, and whether what is found there is zeros."""
+    lengths = f"{len(found)} bytes instead of {len(expected)}"
+    for index, (one, two) in enumerate(zip(found, expected, strict=False)):
+        if one != two:
+            zeros = len(found) - index - len(found[index:].lstrip(b"\0"))
+            return f"{lengths}, first different at {index}, {zeros} zeros there"
+    return lengths
+
+
 class Expectation:
     """What one worker's notes say must be there; the last try may have happened or not."""
 
@@ -175,7 +185,8 @@ class Expectation:
             if name in self.uncertain:
                 continue
             path = root / name
-            assert path.read_bytes() == b"".join(parts), name
+            expected, found = b"".join(parts), path.read_bytes()
+            assert found == expected, f"{name}: {difference(found, expected)}; its parts {[*map(len, parts)]}"
             if name in self.modes:
                 assert path.stat().st_mode & 0o777 == self.modes[name], name
             if name in self.turns:

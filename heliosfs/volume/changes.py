@@ -1,0 +1,354 @@
+"""What changed from one state to another, in paths: at a cost proportional to the changes.
+
+Kinds, with what holds of the paths:
+
+    A   added: the path is in the second state alone
+    D   deleted: the path is in the first state alone
+    R   renamed: the old path is in the first state alone, the new one in the second alone, and it is one inode
+    M   modified: the path is in both states (or was carried along by a renamed directory)
+    T   likewise, and what is there has another type
+
+A path that both states have is one thing, whatever inode it leads to: editors save by putting a new file in the
+place of the old one, and of a name in a renamed directory likewise. Inodes decide what is a rename. A directory that was renamed is one change, and what is below
+it is listed only where it changed by itself, under its new path, unless one of the two paths is in both states:
+then everything below has changed its path for itself. An added or deleted directory lists what is below it as well.
+
+Times alone are no change. Each name of a file with several names is one for itself. Bytes are compared only
+where the two states have them from different sources.
+"""
+
+import os
+from collections.abc import Iterable
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_IMODE
+from typing import Any, Final, NamedTuple
+
+from heliosfs.base.keys import ROOT_INO
+from heliosfs.base.records import InodeRecord
+from heliosfs.layers.layer import Layer
+from heliosfs.view.engine import Engine
+from heliosfs.volume.difference import touched_inodes
+from heliosfs.volume.git_names import quoted
+from heliosfs.volume.reader import Name, Reader, same_content
+
+ADDED: Final = "A"
+DELETED: Final = "D"
+MODIFIED: Final = "M"
+RENAMED: Final = "R"
+RETYPED: Final = "T"
+
+ROOT_PATH: Final = b"."
+"""What the root directory is called."""
+
+_TYPES = {
+    S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink", S_IFIFO: "fifo", S_IFSOCK: "socket",
+    S_IFCHR: "device", S_IFBLK: "device",
+}  # fmt: skip
+
+# What became of the place of a directory that both states have.
+_STEADY: Final = 0
+"""Its path is the same."""
+_CARRIED: Final = 1
+"""It was renamed, and all below it with it; that is said once."""
+_SPLIT: Final = 2
+"""It was renamed, and the names in it are changes of their own."""
+
+
+class File(NamedTuple):
+    """An inode in one of the two states."""
+
+    ino: int
+    record: InodeRecord
+
+    @property
+    def type(self) -> int:
+        return S_IFMT(self.record.mode)
+
+
+class Change(NamedTuple):
+    """One change. `path` is that in the second state, of what is deleted in the first.
+
+    `old_path` is the path in the first state where that is another one. `what` holds, in this order, those that
+    differ of: type, content, target, device, mode, owner, xattrs; nothing for A and D.
+    """
+
+    kind: str
+    path: bytes
+    old_path: bytes | None
+    what: tuple[str, ...]
+    before: File | None
+    after: File | None
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is about directories alone."""
+        return all(file is None or file.type == S_IFDIR for file in (self.before, self.after))
+
+
+def changes(
+    engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = (), *, flat: bool = False
+) -> list[Change]:
+    """The changes from state `a` to state `b`, sorted by path; with `paths`, those at or below one of them.
+
+    `flat` lists each file below a renamed directory as renamed; with `paths` that is always so.
+    """
+    wanted = [path.strip(b"/") for path in paths]
+    comparison = _Comparison(engine, a, b, flat or bool(wanted))
+    found = comparison.run()
+    if wanted:
+        found = [each for change in found for each in _limited(change, wanted)]
+    return sorted(found, key=lambda change: (change.path, change.kind))
+
+
+def _limited(change: Change, wanted: list[bytes]) -> list[Change]:
+    """The part of a change that is at or below one of the paths."""
+    new = _is_wanted(change.path, wanted)
+    old = _is_wanted(change.old_path, wanted) if change.old_path is not None else new
+    if new and old:
+        return [change]
+    if new:
+        return [change._replace(kind=ADDED, old_path=None, what=(), before=None)]
+    if old:
+        assert change.old_path is not None
+        return [change._replace(kind=DELETED, path=change.old_path, old_path=None, what=(), after=None)]
+    return []
+
+
+def _is_wanted(path: bytes, wanted: list[bytes]) -> bool:
+    return any(above in (b"", ROOT_PATH) or path == above or path.startswith(above + b"/") for above in wanted)
+
+
+class _Comparison:
+    """One comparison of two states."""
+
+    def __init__(self, engine: Engine, a: Layer, b: Layer, flat: bool) -> None:
+        self.before = Reader(engine, a)
+        self.after = Reader(engine, b)
+        self.touched = touched_inodes(engine.tree, a, b)
+        self.flat = flat
+        self.lost: dict[bytes, int] = {}
+        """Paths of the first state that lead to another inode, or to none, in the second."""
+        self.gained: dict[bytes, int] = {}
+        """The other way round."""
+        self.kept: dict[bytes, tuple[bytes, int]] = {}
+        """Path in the second state -> path in the first and inode, of names that were left alone."""
+        self.replaced: dict[bytes, bytes] = {}
+        """Likewise -> path in the first, of names in renamed directories that lead to another inode now."""
+        self._fates: dict[int, int] = {ROOT_INO: _STEADY}
+        self._split: list[int] = []
+        """Directories whose names have yet to be entered as lost and gained."""
+
+    def run(self) -> list[Change]:
+        """All changes, in no order."""
+        for ino in self.touched:
+            self._enter(ino)
+        while self._split:
+            self._enter_names(self._split.pop())
+        return [*self._changed_places(), *self._lost_and_gained(), *self._changed_files()]
+
+    def _enter(self, ino: int) -> None:
+        if ino == ROOT_INO:
+            self.kept[ROOT_PATH] = (ROOT_PATH, ino)
+            return
+        old, new = self.before.names(ino), self.after.names(ino)
+        for name in old:
+            if name not in new:
+                self.lost[self.before.path(name)] = ino
+        for name in new:
+            if name not in old:
+                self._enter_gained(name, ino)
+            elif self._fate(name[0]) != _SPLIT:
+                self.kept[self.after.path(name)] = (self.before.path(name), ino)
+        if old and new and self._is_directory(ino):
+            self._fate(ino)
+
+    def _enter_gained(self, name: Name, ino: int) -> None:
+        path = self.after.path(name)
+        self.gained[path] = ino
+        if self.before.child(*name) is not None:
+            old_path = self.before.path(name)
+            if old_path != path:
+                self.replaced[path] = old_path
+
+    def _is_directory(self, ino: int) -> bool:
+        record = self.after.record(ino)
+        return record is not None and S_IFMT(record.mode) == S_IFDIR
+
+    def _fate(self, directory: int) -> int:
+        """What became of the place of a directory that both states have."""
+        chain: list[int] = []
+        at = directory
+        while at not in self._fates:
+            chain.append(at)
+            names = self.after.names(at)
+            if not names or names != self.before.names(at):
+                break
+            at = names[0][0]
+        for at in reversed(chain):
+            self._fates[at] = self._decide(at)
+        return self._fates[directory]
+
+    def _decide(self, directory: int) -> int:
+        old, new = self.before.directory(directory), self.after.directory(directory)
+        if old == new:
+            return _STEADY
+        names = self.after.names(directory)
+        if names == self.before.names(directory) and self._fates[names[0][0]] == _CARRIED:
+            return _CARRIED
+        self.lost[old] = self.gained[new] = directory
+        if not self.flat and self._is_free(old, new) and self._is_left_empty(directory):
+            return _CARRIED
+        self._split.append(directory)
+        return _SPLIT
+
+    def _is_free(self, old: bytes, new: bytes) -> bool:
+        """Whether each of two paths is in one state alone."""
+        return self.before.find(new) is None and self.after.find(old) is None
+
+    def _is_left_empty(self, directory: int) -> bool:
+        """Whether nothing took the name that a directory had, and it took none that was in use.
+
+        The directories of the two names may have been renamed themselves, so paths do not tell.
+        """
+        [old], [new] = self.before.names(directory), self.after.names(directory)
+        return self.after.child(*old) in (None, directory) and self.before.child(*new) in (None, directory)
+
+    def _enter_names(self, directory: int) -> None:
+        """Enter the names that a directory has in both states."""
+        after = self.after.entries(directory)
+        for name, child in self.before.entries(directory).items():
+            if after.get(name) == child:
+                if self._is_directory(child):
+                    self._fate(child)
+                else:
+                    self.lost[self.before.path((directory, name))] = child
+                    self.gained[self.after.path((directory, name))] = child
+
+    def _changed_places(self) -> list[Change]:
+        """Paths that lead to another inode than before."""
+        found = []
+        for path in self.lost.keys() & self.gained.keys():
+            before, after = self._old(self.lost.pop(path)), self._new(self.gained.pop(path))
+            what = self._differences(before, after)
+            if what:
+                kind = RETYPED if before.type != after.type else MODIFIED
+                found.append(Change(kind, path, None, what, before, after))
+        for path, old_path in self.replaced.items():
+            if path in self.gained and old_path in self.lost and self._is_carried(path):
+                before, after = self._old(self.lost.pop(old_path)), self._new(self.gained.pop(path))
+                what = self._differences(before, after)
+                if what:
+                    kind = RETYPED if before.type != after.type else MODIFIED
+                    found.append(Change(kind, path, old_path, what, before, after))
+        return found
+
+    def _is_carried(self, path: bytes) -> bool:
+        """Whether a path of the second state is in a directory that was carried along."""
+        above = self.after.find(path.rpartition(b"/")[0]) if b"/" in path else ROOT_INO
+        return above is not None and self._fate(above) == _CARRIED
+
+    def _lost_and_gained(self) -> list[Change]:
+        """Paths that are in one state alone: renamed, deleted, added."""
+        new_paths: dict[int, list[bytes]] = {}
+        for path in sorted(self.gained, reverse=True):
+            new_paths.setdefault(self.gained[path], []).append(path)
+        found = []
+        gone: dict[bytes, File] = {}
+        for path in sorted(self.lost):
+            before = self._old(self.lost[path])
+            places = new_paths.get(before.ino)
+            if places:
+                after = self._new(before.ino)
+                what = self._differences(before, after)
+                found.append(Change(RENAMED, places.pop(), path, what, before, after))
+            else:
+                gone[path] = before
+        come = {path: self._new(ino) for ino, places in new_paths.items() for path in places}
+        for path, old_path in self.replaced.items():
+            if path in come and old_path in gone and _is_saved_anew(gone[old_path], come[path]):
+                before, after = gone.pop(old_path), come.pop(path)
+                what = self._differences(before, after)
+                found.append(Change(RENAMED, path, old_path, what, before, after))
+        found.extend(Change(DELETED, path, None, (), file, None) for path, file in gone.items())
+        found.extend(Change(ADDED, path, None, (), None, file) for path, file in come.items())
+        return found
+
+    def _changed_files(self) -> list[Change]:
+        """Names that are as they were, of files that are not."""
+        found = []
+        differences: dict[int, tuple[str, ...]] = {}
+        for path, (old_path, ino) in self.kept.items():
+            before, after = self._old(ino), self._new(ino)
+            if ino not in differences:
+                differences[ino] = self._differences(before, after)
+            if differences[ino]:
+                old = old_path if old_path != path else None
+                found.append(Change(MODIFIED, path, old, differences[ino], before, after))
+        return found
+
+    def _old(self, ino: int) -> File:
+        return File(ino, self.before.existing(ino))
+
+    def _new(self, ino: int) -> File:
+        return File(ino, self.after.existing(ino))
+
+    def _differences(self, before: File, after: File) -> tuple[str, ...]:
+        """What differs, in words; nothing when it is times alone."""
+        if before.ino == after.ino and before.ino not in self.touched:
+            return ()
+        if before.type != after.type:
+            return ("type",)
+        old, new = before.record, after.record
+        found = []
+        if before.type == S_IFREG and not self._same_content(before, after):
+            found.append("content")
+        if before.type == S_IFLNK and self.before.target(before.ino) != self.after.target(after.ino):
+            found.append("target")
+        if old.rdev != new.rdev:
+            found.append("device")
+        if S_IMODE(old.mode) != S_IMODE(new.mode):
+            found.append("mode")
+        if (old.uid, old.gid) != (new.uid, new.gid):
+            found.append("owner")
+        if self.before.xattrs(before.ino) != self.after.xattrs(after.ino):
+            found.append("xattrs")
+        return tuple(found)
+
+    def _same_content(self, before: File, after: File) -> bool:
+        size = before.record.size
+        return size == after.record.size and same_content(self.before, before.ino, self.after, after.ino, size)
+
+
+def _is_saved_anew(before: File, after: File) -> bool:
+    """Whether what took a name in a directory can be that which had it, saved anew."""
+    return before.type == after.type and before.type in (S_IFREG, S_IFLNK)
+
+
+def names_text(found: Iterable[Change]) -> bytes:
+    """One line for each change, as `git diff --name-status` has it without the score."""
+    lines = []
+    for change in found:
+        if change.kind == RENAMED:
+            assert change.old_path is not None
+            lines.append(b"R\t%b\t%b\n" % (quoted(change.old_path), quoted(change.path)))
+        else:
+            lines.append(b"%b\t%b\n" % (change.kind.encode(), quoted(change.path)))
+    return b"".join(lines)
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    """A change for programs: paths as text, bytes that are no text as surrogate escapes."""
+    found: dict[str, Any] = {"change": change.kind, "path": os.fsdecode(change.path)}
+    if change.old_path is not None:
+        found["old_path"] = os.fsdecode(change.old_path)
+    found["what"] = list(change.what)
+    for side, file in (("before", change.before), ("after", change.after)):
+        if file is not None:
+            record = file.record
+            found[side] = {
+                "type": _TYPES.get(file.type, "unknown"),
+                "mode": f"{S_IMODE(record.mode):04o}",
+                "uid": record.uid,
+                "gid": record.gid,
+                "size": record.size,
+            }
+    return found
