@@ -8,6 +8,9 @@ from blake3 import blake3
 
 DIGEST_BYTES = 32
 
+hasher = blake3
+"""Makes a digest of what comes in pieces: `update`, then `digest` or `hexdigest`."""
+
 
 def digest(data: bytes | memoryview) -> bytes:
     """The name of `data`: 32 bytes."""

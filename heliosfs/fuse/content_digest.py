@@ -10,9 +10,9 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import trio
-from blake3 import blake3
 
 from heliosfs.base.clock import now
+from heliosfs.base.digests import hasher
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse.handles import SETTLED_NANOSECONDS
 from heliosfs.view.inode import Inode
@@ -40,18 +40,18 @@ class ContentDigests:
         if remembered is not None and remembered[:2] == (inode.ctime, inode.size):
             return remembered[2]
         if inode.size <= PIECE_BYTES:
-            return self._remember(inode, blake3(inode.view.read(inode, 0, PIECE_BYTES)).hexdigest())
+            return self._remember(inode, hasher(inode.view.read(inode, 0, PIECE_BYTES)).hexdigest())
         return self._compute(inode)
 
     async def _compute(self, inode: Inode) -> bytes:
         for _ in range(ATTEMPTS):
             state = (inode.ctime, inode.size)
-            hasher = blake3()
+            content = hasher()
             for offset in range(0, inode.size, PIECE_BYTES):
-                hasher.update(inode.view.read(inode, offset, PIECE_BYTES))
+                content.update(inode.view.read(inode, offset, PIECE_BYTES))
                 await trio.lowlevel.checkpoint()
             if (inode.ctime, inode.size) == state:
-                return self._remember(inode, hasher.hexdigest())
+                return self._remember(inode, content.hexdigest())
         raise Refusal(errno.EBUSY, "the file keeps changing")
 
     def _remember(self, inode: Inode, digest: str) -> bytes:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import logging
 import os
+import select
 import struct
 from collections.abc import Iterable
 from typing import Final
@@ -29,6 +30,10 @@ _NOTIFY_EXPIRE_ALL: Final = struct.pack("<IiQ", 16, _INC_EPOCH, 0)
 _UNKNOWN_TO_KERNEL: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV)
 """There is nothing to forget, or no mount any more."""
 
+
+QUEUED_TURNS_MAX: Final = 4096
+"""Turns given to the request loop until its queue is empty. Under a load that never pauses it may never be; after
+so many, all that was queued at the beginning is served."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,8 +63,21 @@ class KernelCache:
         return self.can_expire_names
 
     async def write_back(self) -> None:
-        """Have dirty pages of shared mappings written to us now."""
+        """Have dirty pages of shared mappings written to us, and take them in, before this returns."""
         await trio.to_thread.run_sync(_sync_filesystem, self._mountpoint)
+        await self._serve_what_is_queued()
+
+    async def _serve_what_is_queued(self) -> None:
+        """syncfs starts the writes of a FUSE filesystem and does not wait for them: some may still be queued. Once
+        nothing is, all of them were served."""
+        if self._descriptor < 0:
+            return
+        queue = select.poll()
+        queue.register(self._descriptor, select.POLLIN)
+        for _ in range(QUEUED_TURNS_MAX):
+            if not queue.poll(0):
+                return
+            await trio.lowlevel.checkpoint()
 
     async def forget(
         self,

@@ -268,7 +268,7 @@ class Operations(pyfuse3.Operations):
         if number not in self._known:
             return self._namespace.setattr(number, fields)
         inode = self._changeable(number, context)
-        chown = fields.update_uid or fields.update_gid
+        chown = fields.update_uid or fields.update_gid or not _changes_anything(fields)
         inode.view.set_attributes(
             inode,
             mode=wanted.st_mode & _PERMISSION_BITS if fields.update_mode else None,
@@ -278,7 +278,7 @@ class Operations(pyfuse3.Operations):
             atime=wanted.st_atime_ns if fields.update_atime else None,
             mtime=wanted.st_mtime_ns if fields.update_mtime else None,
             ctime=wanted.st_ctime_ns if fields.update_ctime else None,
-            strip_privileges=S_IFMT(inode.mode) == S_IFREG and (chown or context.uid != 0),
+            strip_privileges=S_IFMT(inode.mode) == S_IFREG and (chown or (fields.update_size and context.uid != 0)),
         )
         if inode.ino == ROOT_INO and (chown or fields.update_mode) and self.attributes_changed is not None:
             self.attributes_changed(inode)
@@ -444,6 +444,14 @@ class Operations(pyfuse3.Operations):
         inode = self._changeable(number, context)
         _check_attribute(name)
         inode.view.remove_xattr(inode, name)
+
+
+def _changes_anything(fields: SetattrFields) -> bool:
+    """False for chown(file, -1, -1): it changes nothing but takes privileges away."""
+    return (
+        fields.update_mode or fields.update_uid or fields.update_gid or fields.update_size
+        or fields.update_atime or fields.update_mtime or fields.update_ctime
+    )  # fmt: skip
 
 
 def _check_attribute(name: bytes) -> None:

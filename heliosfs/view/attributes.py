@@ -30,15 +30,15 @@ class Attributes(Content):
     ) -> None:
         """Change what is not None, at once. Times in ns; the change time is now unless given.
 
-        `strip_privileges`: the caller's change of size takes set-id bits and capabilities away. A change of
-        owner always does, for files that can be executed.
+        `strip_privileges`: the caller's change takes set-id bits and capabilities away, as one of size or owner does.
+        A change of owner always does, for files that can be executed.
         """
         self._check_writable()
         if size is not None and S_IFMT(inode.mode) != S_IFREG:
             raise Refusal(errno.EISDIR if inode.is_directory else errno.EINVAL)
         if size is not None and size < 0:
             raise Refusal(errno.EINVAL)
-        if strip_privileges and (size is not None or uid is not None or gid is not None):
+        if strip_privileges:
             self._strip_privileges(inode)
         changes: list[Change] = []
         stamp = now() if ctime is None else ctime
