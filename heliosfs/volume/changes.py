@@ -5,13 +5,13 @@ Kinds, with what holds of the paths:
     A   added: the path is in the second state alone
     D   deleted: the path is in the first state alone
     R   renamed: the old path is in the first state alone, the new one in the second alone, and it is one inode
-    M   modified: the path is in both states (or was carried along by a renamed directory)
+    M   modified: the path is in both states, or its old path where a renamed directory carried it along
     T   likewise, and what is there has another type
 
 A path that both states have is one thing, whatever inode it leads to: editors save by putting a new file in the
-place of the old one, and of a name in a renamed directory likewise. Inodes decide what is a rename. A directory that was renamed is one change, and what is below
-it is listed only where it changed by itself, under its new path, unless one of the two paths is in both states:
-then everything below has changed its path for itself. An added or deleted directory lists what is below it as well.
+place of the old one. Inodes decide what is a rename. A directory that was renamed is one change, and what is below
+it is listed only where it changed by itself, unless the directory came in the place of another one: then everything
+below is told path by path (see `places`). An added or deleted directory lists what is below it as well.
 
 Times alone are no change. Each name of a file with several names is one for itself. Bytes are compared only
 where the two states have them from different sources.
@@ -28,6 +28,7 @@ from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
 from heliosfs.volume.difference import touched_inodes
 from heliosfs.volume.git_names import quoted
+from heliosfs.volume.places import SPLIT, Places
 from heliosfs.volume.reader import Name, Reader, same_content
 
 ADDED: Final = "A"
@@ -43,14 +44,6 @@ _TYPES = {
     S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink", S_IFIFO: "fifo", S_IFSOCK: "socket",
     S_IFCHR: "device", S_IFBLK: "device",
 }  # fmt: skip
-
-# What became of the place of a directory that both states have.
-_STEADY: Final = 0
-"""Its path is the same."""
-_CARRIED: Final = 1
-"""It was renamed, and all below it with it; that is said once."""
-_SPLIT: Final = 2
-"""It was renamed, and the names in it are changes of their own."""
 
 
 class File(NamedTuple):
@@ -84,16 +77,17 @@ class Change(NamedTuple):
         return all(file is None or file.type == S_IFDIR for file in (self.before, self.after))
 
 
-def changes(
-    engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = (), *, flat: bool = False
-) -> list[Change]:
+def changes(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = (), *, flat: bool = False) -> list[Change]:
     """The changes from state `a` to state `b`, sorted by path; with `paths`, those at or below one of them.
 
-    `flat` lists each file below a renamed directory as renamed; with `paths` that is always so.
+    `flat` lists everything below a renamed directory as renamed; with `paths` that is always so.
     """
     wanted = [path.strip(b"/") for path in paths]
-    comparison = _Comparison(engine, a, b, flat or bool(wanted))
-    found = comparison.run()
+    try:
+        found = _Comparison(engine, a, b, flat or bool(wanted)).run()
+    except RecursionError:
+        # Hundreds of directories, each moved into the next: what becomes of each path is true as well.
+        found = _Comparison(engine, a, b, flat or bool(wanted), split_all=True).run()
     if wanted:
         found = [each for change in found for each in _limited(change, wanted)]
     return sorted(found, key=lambda change: (change.path, change.kind))
@@ -120,29 +114,32 @@ def _is_wanted(path: bytes, wanted: list[bytes]) -> bool:
 class _Comparison:
     """One comparison of two states."""
 
-    def __init__(self, engine: Engine, a: Layer, b: Layer, flat: bool) -> None:
+    def __init__(self, engine: Engine, a: Layer, b: Layer, flat: bool, split_all: bool = False) -> None:
         self.before = Reader(engine, a)
         self.after = Reader(engine, b)
         self.touched = touched_inodes(engine.tree, a, b)
         self.flat = flat
-        self.lost: dict[bytes, int] = {}
-        """Paths of the first state that lead to another inode, or to none, in the second."""
+        self.places = Places(self.before, self.after, split_all)
+        self.lost: dict[bytes, tuple[bytes, int]] = {}
+        """Names of the first state that lead to another inode, or to none, in the second: by the path that they
+        would have there, with the path that they had."""
         self.gained: dict[bytes, int] = {}
-        """The other way round."""
+        """The other way round, by their path."""
         self.kept: dict[bytes, tuple[bytes, int]] = {}
         """Path in the second state -> path in the first and inode, of names that were left alone."""
-        self.replaced: dict[bytes, bytes] = {}
-        """Likewise -> path in the first, of names in renamed directories that lead to another inode now."""
-        self._fates: dict[int, int] = {ROOT_INO: _STEADY}
-        self._split: list[int] = []
-        """Directories whose names have yet to be entered as lost and gained."""
 
     def run(self) -> list[Change]:
         """All changes, in no order."""
         for ino in self.touched:
             self._enter(ino)
-        while self._split:
-            self._enter_names(self._split.pop())
+        for directory in self.places.split():
+            self._enter_renamed(directory)
+            self._enter_names(directory)
+        for directory in self.places.carried():
+            self._enter_renamed(directory)
+        if self.flat:
+            for directory in self.places.carried():
+                self._enter_below(directory)
         return [*self._changed_places(), *self._lost_and_gained(), *self._changed_files()]
 
     def _enter(self, ino: int) -> None:
@@ -152,99 +149,64 @@ class _Comparison:
         old, new = self.before.names(ino), self.after.names(ino)
         for name in old:
             if name not in new:
-                self.lost[self.before.path(name)] = ino
+                self._lose(name, ino)
         for name in new:
             if name not in old:
-                self._enter_gained(name, ino)
-            elif self._fate(name[0]) != _SPLIT:
+                self.gained[self.after.path(name)] = ino
+            elif self.places.fate(name[0]) != SPLIT:
                 self.kept[self.after.path(name)] = (self.before.path(name), ino)
-        if old and new and self._is_directory(ino):
-            self._fate(ino)
+        if old and new and self.after.is_directory(ino):
+            self.places.fate(ino)
 
-    def _enter_gained(self, name: Name, ino: int) -> None:
-        path = self.after.path(name)
-        self.gained[path] = ino
-        if self.before.child(*name) is not None:
-            old_path = self.before.path(name)
-            if old_path != path:
-                self.replaced[path] = old_path
+    def _lose(self, name: Name, ino: int) -> None:
+        self.lost[self.places.following(name)] = (self.before.path(name), ino)
 
-    def _is_directory(self, ino: int) -> bool:
-        record = self.after.record(ino)
-        return record is not None and S_IFMT(record.mode) == S_IFDIR
-
-    def _fate(self, directory: int) -> int:
-        """What became of the place of a directory that both states have."""
-        chain: list[int] = []
-        at = directory
-        while at not in self._fates:
-            chain.append(at)
-            names = self.after.names(at)
-            if not names or names != self.before.names(at):
-                break
-            at = names[0][0]
-        for at in reversed(chain):
-            self._fates[at] = self._decide(at)
-        return self._fates[directory]
-
-    def _decide(self, directory: int) -> int:
-        old, new = self.before.directory(directory), self.after.directory(directory)
-        if old == new:
-            return _STEADY
-        names = self.after.names(directory)
-        if names == self.before.names(directory) and self._fates[names[0][0]] == _CARRIED:
-            return _CARRIED
-        self.lost[old] = self.gained[new] = directory
-        if not self.flat and self._is_free(old, new) and self._is_left_empty(directory):
-            return _CARRIED
-        self._split.append(directory)
-        return _SPLIT
-
-    def _is_free(self, old: bytes, new: bytes) -> bool:
-        """Whether each of two paths is in one state alone."""
-        return self.before.find(new) is None and self.after.find(old) is None
-
-    def _is_left_empty(self, directory: int) -> bool:
-        """Whether nothing took the name that a directory had, and it took none that was in use.
-
-        The directories of the two names may have been renamed themselves, so paths do not tell.
-        """
+    def _enter_renamed(self, directory: int) -> None:
         [old], [new] = self.before.names(directory), self.after.names(directory)
-        return self.after.child(*old) in (None, directory) and self.before.child(*new) in (None, directory)
+        self._lose(old, directory)
+        self.gained[self.after.path(new)] = directory
 
     def _enter_names(self, directory: int) -> None:
-        """Enter the names that a directory has in both states."""
+        """Enter the names that a directory has in both states as names that changed."""
         after = self.after.entries(directory)
         for name, child in self.before.entries(directory).items():
             if after.get(name) == child:
-                if self._is_directory(child):
-                    self._fate(child)
+                if self.after.is_directory(child):
+                    self.places.fate(child)
                 else:
-                    self.lost[self.before.path((directory, name))] = child
+                    self._lose((directory, name), child)
                     self.gained[self.after.path((directory, name))] = child
+
+    def _enter_below(self, directory: int) -> None:
+        """Enter everything that was carried along by a renamed directory."""
+        pending = [directory]
+        while pending:
+            at = pending.pop()
+            before = self.before.entries(at)
+            for name, child in self.after.entries(at).items():
+                if before.get(name) == child:
+                    path = self.after.path((at, name))
+                    self.kept[path] = (self.before.path((at, name)), child)
+                    if self.after.is_directory(child):
+                        pending.append(child)
 
     def _changed_places(self) -> list[Change]:
         """Paths that lead to another inode than before."""
         found = []
         for path in self.lost.keys() & self.gained.keys():
-            before, after = self._old(self.lost.pop(path)), self._new(self.gained.pop(path))
-            what = self._differences(before, after)
-            if what:
-                kind = RETYPED if before.type != after.type else MODIFIED
-                found.append(Change(kind, path, None, what, before, after))
-        for path, old_path in self.replaced.items():
-            if path in self.gained and old_path in self.lost and self._is_carried(path):
-                before, after = self._old(self.lost.pop(old_path)), self._new(self.gained.pop(path))
-                what = self._differences(before, after)
-                if what:
-                    kind = RETYPED if before.type != after.type else MODIFIED
-                    found.append(Change(kind, path, old_path, what, before, after))
+            old_path, ino = self.lost.pop(path)
+            before, after = self._old(ino), self._new(self.gained.pop(path))
+            found += self._modified(path, old_path, before, after, self._differences(before, after))
         return found
 
-    def _is_carried(self, path: bytes) -> bool:
-        """Whether a path of the second state is in a directory that was carried along."""
-        above = self.after.find(path.rpartition(b"/")[0]) if b"/" in path else ROOT_INO
-        return above is not None and self._fate(above) == _CARRIED
+    def _modified(self, path: bytes, old_path: bytes, before: File, after: File, what: tuple[str, ...]) -> list[Change]:
+        """What to say of a path that both states have; its old one differs when a directory carried it along."""
+        elsewhere = old_path if old_path != path else None
+        if before.type != after.type:
+            return [Change(RETYPED, path, elsewhere, what, before, after)]
+        if self.flat and elsewhere is not None:
+            return [Change(RENAMED, path, elsewhere, what, before, after)]
+        return [Change(MODIFIED, path, elsewhere, what, before, after)] if what else []
 
     def _lost_and_gained(self) -> list[Change]:
         """Paths that are in one state alone: renamed, deleted, added."""
@@ -252,24 +214,18 @@ class _Comparison:
         for path in sorted(self.gained, reverse=True):
             new_paths.setdefault(self.gained[path], []).append(path)
         found = []
-        gone: dict[bytes, File] = {}
-        for path in sorted(self.lost):
-            before = self._old(self.lost[path])
-            places = new_paths.get(before.ino)
+        for path, ino in sorted(self.lost.values()):
+            before = self._old(ino)
+            places = new_paths.get(ino)
             if places:
-                after = self._new(before.ino)
+                after = self._new(ino)
                 what = self._differences(before, after)
                 found.append(Change(RENAMED, places.pop(), path, what, before, after))
             else:
-                gone[path] = before
-        come = {path: self._new(ino) for ino, places in new_paths.items() for path in places}
-        for path, old_path in self.replaced.items():
-            if path in come and old_path in gone and _is_saved_anew(gone[old_path], come[path]):
-                before, after = gone.pop(old_path), come.pop(path)
-                what = self._differences(before, after)
-                found.append(Change(RENAMED, path, old_path, what, before, after))
-        found.extend(Change(DELETED, path, None, (), file, None) for path, file in gone.items())
-        found.extend(Change(ADDED, path, None, (), None, file) for path, file in come.items())
+                found.append(Change(DELETED, path, None, (), before, None))
+        for ino, places in new_paths.items():
+            after = self._new(ino)
+            found.extend(Change(ADDED, path, None, (), None, after) for path in places)
         return found
 
     def _changed_files(self) -> list[Change]:
@@ -280,9 +236,7 @@ class _Comparison:
             before, after = self._old(ino), self._new(ino)
             if ino not in differences:
                 differences[ino] = self._differences(before, after)
-            if differences[ino]:
-                old = old_path if old_path != path else None
-                found.append(Change(MODIFIED, path, old, differences[ino], before, after))
+            found += self._modified(path, old_path, before, after, differences[ino])
         return found
 
     def _old(self, ino: int) -> File:

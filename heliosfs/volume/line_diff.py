@@ -101,9 +101,7 @@ def _trace(history: list[dict[int, int]], x: int, y: int) -> list[Block]:
     for differences in range(len(history) - 1, -1, -1):
         furthest = history[differences]
         diagonal = x - y
-        down = diagonal == -differences or (
-            diagonal != differences and furthest[diagonal - 1] < furthest[diagonal + 1]
-        )
+        down = diagonal == -differences or (diagonal != differences and furthest[diagonal - 1] < furthest[diagonal + 1])
         from_x = furthest[diagonal + 1] if down else furthest[diagonal - 1]
         begin = from_x if down else from_x + 1
         if differences == 0:

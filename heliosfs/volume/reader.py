@@ -4,6 +4,8 @@ Nothing is kept but what was asked for. The state may belong to a branch that go
 for one run of code that does not give way.
 """
 
+from stat import S_IFDIR, S_IFMT
+
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import ROOT_INO, split_link
 from heliosfs.base.records import ENTRY_TYPE_BITS, HOLE, Extent, InodeRecord, decode_inode
@@ -40,6 +42,11 @@ class Reader:
         if record is None:
             raise Corruption("inode", f"number {ino}, which has a name and no record")
         return record
+
+    def is_directory(self, ino: int) -> bool:
+        """Whether the state has a directory of that number."""
+        record = self.record(ino)
+        return record is not None and S_IFMT(record.mode) == S_IFDIR
 
     def names(self, ino: int) -> tuple[Name, ...]:
         """All names of an inode, sorted; none for the root and for what is not there."""
