@@ -37,7 +37,7 @@ def command(store: str, as_json: bool) -> None:
         output.say_json({"problems": report.problems, "objects": report.objects, "files": report.files})
     else:
         for problem in report.problems:
-            output.say(shown(problem))
+            output.say(problem)
         found = f"{len(report.problems)} problems" if report.problems else "no problems"
         click.echo(f"{report.objects} objects and {report.files} files checked: {found}")
     if report.problems:
