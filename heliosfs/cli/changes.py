@@ -17,9 +17,9 @@ from heliosfs.cli.options import as_json as json_option
 @click.argument("after", metavar="[B]", type=NAME, required=False)
 @json_option
 def command(mountpoint: str, before: str, after: str | None, as_json: bool) -> None:
-    """Name what changed from snapshot A to snapshot B, or to the tree as it is now.
+    """Name what changed from state A to state B, or to the tree as it is now.
 
-    One line a change: A added, D deleted, M modified, R renamed, T attributes alone.
+    One line a change: A added, D deleted, M modified, R renamed (old -> new), T of another type.
     """
     found: list[dict[str, Any]] = call(mountpoint, "changes", a=before, b=after)
     if as_json:
@@ -30,4 +30,5 @@ def command(mountpoint: str, before: str, after: str | None, as_json: bool) -> N
 
 
 def _line(change: dict[str, Any]) -> str:
-    return f"{change['change']} {shown(change['path'])}"
+    old = f"{shown(change['old_path'])} -> " if change["change"] == "R" else ""
+    return f"{change['change']} {old}{shown(change['path'])}"

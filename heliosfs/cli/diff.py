@@ -1,5 +1,8 @@
 """heliosfs diff: the lines that differ between two states."""
 
+import sys
+from typing import Any
+
 import click
 
 from heliosfs.cli import output
@@ -8,19 +11,45 @@ from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
 
-@click.command()
+class _Command(click.Command):
+    """What follows `--` are paths, also where the second state is left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+
+@click.command(cls=_Command, options_metavar="[OPTIONS]")
 @mountpoint
 @click.argument("before", metavar="A", type=NAME)
-@click.argument("after", metavar="[B]", type=NAME, required=False)
+@click.argument("after", metavar="[B] [-- PATH...]", type=NAME, required=False)
+@click.option("--stat", "form", flag_value="stat", help="Only how many lines of each file changed.")
+@click.option("--names", "form", flag_value="names", help="Only a letter and the path of each change, as git has them.")
 @json_option
-def command(mountpoint: str, before: str, after: str | None, as_json: bool) -> None:
-    """Show what changed from snapshot A to snapshot B, or to the tree as it is now, as a unified diff."""
-    text: str = call(mountpoint, "diff", a=before, b=after)
+@click.pass_obj
+def command(
+    paths: tuple[str, ...], mountpoint: str, before: str, after: str | None, form: str | None, as_json: bool
+) -> None:
+    """Show what changed from state A to state B, or to the tree as it is now, as a unified diff.
+
+    A state is a snapshot, a branch, NAME@SNAPSHOT, op:N, a time, or now. With PATHs, counted from the root of the
+    tree, only what is at or below them. `git apply` and `patch -p1` take the diff.
+    """
     if as_json:
-        output.say_json({"diff": text})
-        return
-    for line in text.splitlines():
-        click.secho(line.encode("utf-8", "surrogateescape"), fg=_colour(line))
+        form = "json"
+    found: Any = call(mountpoint, "diff", a=before, b=after, form=form, paths=list(paths) or None)
+    if as_json:
+        output.say_json(found)
+    elif form is None and sys.stdout.isatty():
+        _say_coloured(found)
+    else:
+        click.echo(found.encode("utf-8", "surrogateescape"), nl=False)
+
+
+def _say_coloured(text: str) -> None:
+    for line in text.split("\n")[:-1]:
+        output.say(click.style(line, fg=_colour(line)))
 
 
 def _colour(line: str) -> str | None:

@@ -16,12 +16,16 @@ from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
-from heliosfs.volume import conflicts, merge
+from heliosfs.layers.layer import Layer
+from heliosfs.volume import conflicts, merge, patch
 from heliosfs.volume.branch import Branch, Snapshot
+from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
+from heliosfs.volume.states import NOW
 from heliosfs.volume.volume import Volume
 
 Arguments = dict[str, Any]
+DIFF_FORMS = ("patch", "stat", "names", "json")
 Verb = Callable[[Tree, Arguments, Requester], Awaitable[Any]]
 
 
@@ -64,6 +68,8 @@ class Verbs:
             "branch.show": self._branch_show,
             "branch.rename": self._branch_rename,
             "branch.delete": self._branch_delete,
+            "changes": self._changes,
+            "diff": self._diff,
             "restore": self._restore,
             "undo": self._undo,
             "merge": self._merge,
@@ -119,13 +125,47 @@ class Verbs:
             return False
         return True
 
-    async def diff_text(self, tree: Tree, before: str, after: str | None) -> bytes:
+    async def diff_text(self, tree: Tree, before: str, after: str | None, requester: Requester) -> bytes:
         """The unified diff of two states."""
-        raise Refusal(errno.ENOSYS)
+        a, b = await self._compared(tree, before, after, requester)
+        return b"".join(patch.patch(self._volume.engine, a, b))
 
-    async def changes_text(self, tree: Tree, before: str, after: str | None) -> bytes:
+    async def changes_text(self, tree: Tree, before: str, after: str | None, requester: Requester) -> bytes:
         """The names of what differs between two states."""
-        raise Refusal(errno.ENOSYS)
+        a, b = await self._compared(tree, before, after, requester)
+        return names_text(changes(self._volume.engine, a, b))
+
+    async def _compared(self, tree: Tree, before: str, after: str | None, requester: Requester) -> tuple[Layer, Layer]:
+        """Two states to compare, which has to happen before anything else runs: one may be that of a live branch.
+
+        What differs may be what its owner lets nobody read, hence the check.
+        """
+        check_is_owner(tree.root, requester)
+        if self._handles.mappable:
+            await self._cache.write_back()
+        owner = tree.owner()
+        return self._volume.state(owner, before), self._volume.state(owner, NOW if after is None else after)
+
+    async def _changes(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
+        paths = _paths(arguments)
+        a, b = await self._compared(tree, *_states(arguments), requester)
+        return [as_json(change) for change in changes(self._volume.engine, a, b, paths)]
+
+    async def _diff(self, tree: Tree, arguments: Arguments, requester: Requester) -> Any:
+        """A text; with the form "json" the text along with a list of the changes."""
+        paths = _paths(arguments)
+        form = _text(arguments, "form", "patch")
+        if form not in DIFF_FORMS:
+            raise Refusal(errno.EINVAL, f"form is one of {', '.join(DIFF_FORMS)}")
+        a, b = await self._compared(tree, *_states(arguments), requester)
+        engine = self._volume.engine
+        if form == "stat":
+            return text(patch.stat_text(engine, a, b, paths))
+        found = changes(engine, a, b, paths) if form != "patch" else []
+        if form == "names":
+            return text(names_text(found))
+        diff = text(b"".join(patch.patch(engine, a, b, paths)))
+        return diff if form == "patch" else {"changes": [as_json(change) for change in found], "diff": diff}
 
     async def _status(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         return self.status(tree)
@@ -261,9 +301,7 @@ class Verbs:
         source = _find_below(tree, word)
         target = _find_below(tree, _text(arguments, "into", "."))
         check_is_owner(target.view.root, requester)
-        paths = arguments.get("paths") or []
-        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise Refusal(errno.EINVAL, "paths are a list of texts")
+        paths = _paths(arguments)
         dry_run = bool(arguments.get("dry_run"))
         report = merge.Report()
 
@@ -274,7 +312,7 @@ class Verbs:
                 source,
                 requester.caller(),
                 strategy=_text(arguments, "strategy") if arguments.get("strategy") is not None else None,
-                paths=[name_of(path) for path in paths],
+                paths=paths,
                 message=_text(arguments, "message", ""),
                 dry_run=dry_run,
             )
@@ -331,6 +369,18 @@ def _name(arguments: Arguments, key: str = "name") -> bytes:
         return name_of(_text(arguments, key))
     except UnicodeEncodeError:
         raise Refusal(errno.EINVAL, f"the argument {key!r} cannot be a name") from None
+
+
+def _paths(arguments: Arguments) -> list[bytes]:
+    paths = arguments.get("paths") or []
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise Refusal(errno.EINVAL, "paths are a list of texts")
+    return [name_of(path) for path in paths]
+
+
+def _states(arguments: Arguments) -> tuple[str, str | None]:
+    """The two states that are to be compared; without `b` it is the present one."""
+    return _text(arguments, "a"), _text(arguments, "b") if arguments.get("b") is not None else None
 
 
 def _notes(arguments: Arguments) -> dict[str, str]:

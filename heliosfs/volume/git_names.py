@@ -26,6 +26,11 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def header_name(prefix: bytes, path: bytes) -> bytes:
-    """A path in a line that begins with --- or +++: a tab ends one with blanks in it."""
+    """A path in a line that begins with --- or +++: a tab ends one with blanks in it.
+
+    One that ends with a blank is quoted, which git does not do: `patch` would take the blank off.
+    """
     name = quoted(prefix + path)
+    if name.endswith(b" "):
+        return b'"' + name + b'"'
     return name + b"\t" if b" " in name and not name.startswith(b'"') else name

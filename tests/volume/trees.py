@@ -1,4 +1,4 @@
-"""Trees for tests: an engine-level volume in a directory, steps that change a tree, and what a view shows in plain words."""
+"""Trees for tests: a volume in a directory, steps that change a tree, and what a view shows in plain words."""
 
 import os
 import tempfile
@@ -132,8 +132,8 @@ def shown(view: View) -> dict[bytes, Shown]:
 Step = tuple[str, int, int, int]
 PICK = st.integers(0, 999)
 KINDS = (
-    "put", "put", "put", "write", "truncate", "save", "mkdir", "symlink", "fifo", "remove", "rename", "rename", "rename",
-    "exchange", "link", "chmod", "chown", "xattr", "touch", "work", "split",
+    "put", "put", "put", "write", "truncate", "save", "mkdir", "symlink", "fifo", "remove", "rename", "rename",
+    "rename", "exchange", "link", "chmod", "chown", "xattr", "touch", "work", "split",
 )  # fmt: skip
 STEPS: st.SearchStrategy[list[Step]] = st.lists(st.tuples(st.sampled_from(KINDS), PICK, PICK, PICK), max_size=25)
 NAMES = [b"a", b"b", b"c", b"d e", b'\xff"\n']
