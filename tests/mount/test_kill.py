@@ -40,6 +40,11 @@ def tell(*words):
 def content(key):
     return random.Random(key).randbytes(random.Random(key + 1).choice((10, 300, 5000, 70000, 400000)))
 
+def put(file, data):
+    """The kernel splits a write at pages: when the mount dies between two of them, the call returns a short count."""
+    if file.write(data) != len(data):
+        raise OSError("the mount died in the middle of a write")
+
 made = []
 turn = 0
 try:
@@ -55,8 +60,8 @@ try:
             with open(name, "wb", buffering=0) as file:
                 data = content(key)
                 half = len(data) // 2
-                file.write(data[:half])
-                file.write(data[half:])
+                put(file, data[:half])
+                put(file, data[half:])
             tell("done", "write", name, key)
             made.append(name)
             continue
@@ -64,7 +69,7 @@ try:
         if what == "append":
             tell("try", "append", target, turn)
             with open(target, "ab", buffering=0) as file:
-                file.write(b"appended %d" % turn)
+                put(file, b"appended %d" % turn)
             tell("done", "append", target, turn)
         elif what == "rename":
             tell("try", "rename", target, name)
