@@ -7,11 +7,12 @@ from pathlib import Path
 from stat import S_IFIFO, S_IFLNK, S_IFREG
 
 import pytest
+from hypothesis import given, settings
 
 from heliosfs.view.view import View
 from heliosfs.volume.patch import counts, human, patch, stat_text
 from heliosfs.volume.volume import Volume
-from tests.volume.trees import CALLER, link, move, new_volume, put, remove, settle, shown
+from tests.volume.trees import CALLER, STEPS, Step, link, move, new_volume, put, remove, settle, shown, take
 
 EXAMPLES = int(os.environ.get("HELIOSFS_TEST_EXAMPLES", "0"))
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -77,7 +78,7 @@ def applied(tool: str, text: bytes, before: Files, directory: Path) -> Files:
     """What a tool makes of files with a patch."""
     directory.mkdir()
     write_out(before, directory)
-    if text:
+    if b"diff --git " in text:
         environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(directory.parent), "LC_ALL": "C"}
         done = subprocess.run(
             APPLY[tool], cwd=directory, input=text, capture_output=True, env=environment, timeout=60, check=False
@@ -273,3 +274,21 @@ def test_a_table_of_counts() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 60, "1024.0 PiB")])
 def test_sizes(size: int, text: str) -> None:
     assert human(size) == text
+
+
+@needs_git
+@settings(max_examples=EXAMPLES or 20, deadline=None, derandomize=not EXAMPLES, database=None)
+@given(first=STEPS, second=STEPS)
+def test_any_patch_can_be_applied(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Step], second: list[Step]
+) -> None:
+    with new_volume() as volume:
+        take(volume, first)
+        snapshot(volume)
+        before = files_of(volume.main.view)
+        take(volume, second)
+        if any(b"\0" in content for files in (before, files_of(volume.main.view)) for _, content in files.values()):
+            return
+        directory = tmp_path_factory.mktemp("patch")
+        check("git", volume, before, directory)
+        shutil.rmtree(directory)
