@@ -33,10 +33,24 @@ class TreeCheck:
         """Inode number -> the name by which it was first reached from the root."""
         self.records: dict[int, InodeRecord] = {}
 
+    def still_holds(self, affected: set[int]) -> bool:
+        """Whether a tree in which all was well is well again, now that these inodes may be others."""
+        inodes = self._tree.inodes
+        for ino in affected:
+            self.records.pop(ino, None)
+        changed = {ino: inodes[ino] for ino in affected if ino in inodes}
+        if self._tree.faults or self._tree.gaps or ROOT_INO not in inodes or any(self._decode(changed)):
+            return False
+        self._place.clear()
+        self._reach()
+        if len(self._place) + 1 != len(inodes):
+            return False
+        return not any(any(self._inode(ino, delta)) for ino, delta in changed.items())
+
     def run(self) -> Iterator[str]:
         """Every problem of the tree."""
         inodes = self._tree.inodes
-        faults = list(self._decode())
+        faults = list(self._decode(inodes))
         self._reach()
         for ino, fault in (*self._tree.faults, *faults):
             yield f"{self.name(ino)}: {fault}"
@@ -45,13 +59,16 @@ class TreeCheck:
         if ROOT_INO not in inodes and not self._tree.missing(ROOT_INO):
             yield "there is no root directory"
         for ino, delta in inodes.items():
-            record = self.records.get(ino)
-            for fault in self._content(delta, record):
+            for fault in self._inode(ino, delta):
                 yield f"{self.name(ino)}: {fault}"
-            if self._tree.gaps or record is None:
-                continue
-            for fault in (*self._names(ino, delta, record), *self._entries(ino, delta, record)):
-                yield f"{self.name(ino)}: {fault}"
+
+    def _inode(self, ino: int, delta: Delta) -> Iterator[str]:
+        """What is wrong with one inode."""
+        record = self.records.get(ino)
+        yield from self._content(delta, record)
+        if record is not None and not self._tree.gaps:
+            yield from self._names(ino, delta, record)
+            yield from self._entries(ino, delta, record)
 
     def name(self, ino: int) -> str:
         """An inode in words: all its paths, as far as they are known."""
@@ -75,8 +92,8 @@ class TreeCheck:
             parts.append(name)
         return b"/".join(reversed(parts))
 
-    def _decode(self) -> Iterator[tuple[int, str]]:
-        for ino, delta in self._tree.inodes.items():
+    def _decode(self, inodes: dict[int, Delta]) -> Iterator[tuple[int, str]]:
+        for ino, delta in inodes.items():
             if not (ino == ROOT_INO or FIRST_INO <= ino < self._next_ino):
                 yield ino, f"its number was never given out (the next one is {self._next_ino})"
             if delta.inode is None:

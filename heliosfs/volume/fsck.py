@@ -63,6 +63,8 @@ class _Check:
         self._blamed: set[bytes] = set()
         """Damaged objects that some state refers to."""
         self._files: set[int] = set()
+        self._well: tuple[bytes, StateTree, TreeCheck] | None = None
+        """The last tree in which all was well: another one that differs little is checked where it does."""
 
     def run(self) -> None:
         """Everything, in an order that lets the states know which objects are damaged."""
@@ -161,11 +163,37 @@ class _Check:
             self._problem(f"{', '.join(names[:_NAMES_MAX])}{more}: {problem}")
 
     def _check_state(self, volume: Volume, layer: Layer) -> Iterator[str]:
+        if layer.root and self._is_well(volume, layer.root):
+            return
         tree = StateTree(volume.engine.tree.nodes, layer)
         self._blamed.update(tree.digests & self._bad.keys())
         tree_check = TreeCheck(tree, volume.engine.next_ino, self._source_fault)
-        yield from tree_check.run()
-        self._files.update(ino for ino, record in tree_check.records.items() if S_IFMT(record.mode) != S_IFDIR)
+        problems = list(tree_check.run())
+        yield from problems
+        self._count(tree_check)
+        if layer.root and not problems:
+            self._well = layer.root, tree, tree_check
+
+    def _is_well(self, volume: Volume, root: bytes) -> bool:
+        """Whether all is well in a tree, seen from the last one; False also when only a full check can tell."""
+        if self._well is None:
+            return False
+        known, tree, tree_check = self._well
+        self._well = None
+        try:
+            affected = tree.advance(volume.engine.tree, known, root)
+        except (HeliosError, OSError, OverflowError, struct.error):
+            return False
+        if not tree_check.still_holds(affected):
+            return False
+        self._count(tree_check, affected)
+        self._well = root, tree, tree_check
+        return True
+
+    def _count(self, tree_check: TreeCheck, among: set[int] | None = None) -> None:
+        records = tree_check.records
+        inos = records.keys() if among is None else records.keys() & among
+        self._files.update(ino for ino in inos if S_IFMT(records[ino].mode) != S_IFDIR)
 
     def _source_fault(self, extent: Extent) -> str:
         """What is wrong with where the bytes of an extent are, or nothing."""

@@ -4,18 +4,20 @@ Damage in the Merkle tree does not end the reading: what a damaged node would ho
 there beside it is read. Memory is proportional to one tree.
 """
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
-from heliosfs.base.errors import Corruption
-from heliosfs.base.keys import ENTRY, EXTENT, INO_BYTES, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR, split
-from heliosfs.base.records import CHUNK, INLINE, decode_extent
+from heliosfs.base.errors import Corruption, HeliosError
+from heliosfs.base.keys import ENTRY, EXTENT, INO_BYTES, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR, split, split_link
+from heliosfs.base.records import CHUNK, ENTRY_TYPE_BITS, INLINE, decode_entry, decode_extent
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.stack import TREE_EXTENT_BYTES_MAX
 from heliosfs.merkle.node import Node
 from heliosfs.merkle.nodes import Nodes, check, floor_of
+from heliosfs.merkle.tree import Tree
 
 Value = TypeVar("Value")
 
@@ -62,19 +64,46 @@ class StateTree:
 
     def _read(self, root: bytes) -> None:
         for key, value in self._leaves(root):
-            if len(key) <= INO_BYTES:
-                self.faults.append((0, f"a key of {len(key)} bytes"))
-                continue
+            self._take(key, value)
+
+    def _take(self, key: bytes, value: bytes) -> None:
+        if len(key) <= INO_BYTES:
+            self.faults.append((0, f"a key of {len(key)} bytes"))
+            return
+        ino, kind, suffix = split(key)
+        delta = self.inodes.get(ino)
+        if delta is None:
+            delta = self.inodes[ino] = Delta()
+        try:
+            fault = _restore(delta, kind, suffix, value)
+        except Corruption as damage:
+            fault = str(damage)
+        if fault:
+            self.faults.append((ino, fault))
+
+    def advance(self, tree: Tree, old: bytes, new: bytes) -> set[int]:
+        """Become the tree of another root than that which this was read from.
+
+        The inodes of which any invariant could be another one now. Raises what a damaged tree raises; then this is
+        of no use any more.
+        """
+        touched: set[int] = set()
+        affected: set[int] = set()
+        for key, before, after in tree.diff(old, new):
             ino, kind, suffix = split(key)
-            delta = self.inodes.get(ino)
-            if delta is None:
-                delta = self.inodes[ino] = Delta()
-            try:
-                fault = _restore(delta, kind, suffix, value)
-            except Corruption as damage:
-                fault = str(damage)
-            if fault:
-                self.faults.append((ino, fault))
+            touched.add(ino)
+            if kind == ENTRY:
+                affected.update(decode_entry(each) >> ENTRY_TYPE_BITS for each in (before, after) if each is not None)
+            elif kind == LINK:
+                affected.add(split_link(suffix)[0])
+        for ino in touched:
+            self.inodes.pop(ino, None)
+            first, following = (number.to_bytes(INO_BYTES, "big") for number in (ino, ino + 1))
+            for key, value in tree.scan(new, first, following):
+                self._take(key, value)
+            if ino in self.inodes:
+                affected.update(split_link(suffix)[0] for suffix in self.inodes[ino].links or ())
+        return affected | touched
 
     def _leaves(self, root: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All entries that can be read, in order."""
@@ -99,7 +128,7 @@ class StateTree:
         try:
             node = self._nodes.peek(digest)
             return node if parent is None else check(parent, index, floor, node)
-        except (Corruption, OSError) as damage:
+        except (HeliosError, OSError, struct.error) as damage:
             first = 0 if floor is None else split(floor)[0]
             self.gaps.append(Gap(first, None if last is None else split(last)[0], str(damage)))
             return None

@@ -11,11 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from heliosfs.base.errors import HeliosError
+from heliosfs.base.errors import Corruption, HeliosError
 from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, ROOT_INO, SYMLINK, key, link_suffix
 from heliosfs.base.records import CHUNK, WRITTEN, decode_inode, encode_extent, encode_inode, entry
 from heliosfs.layers import persistence
 from heliosfs.layers.extents import END
+from heliosfs.layers.layer import Layer
 from heliosfs.merkle.node import NODE
 from heliosfs.store.database import LAYERS, OPERATIONS, RECORDS
 from heliosfs.store.journal import OFFSET_BITS, OFFSET_MASK
@@ -23,6 +24,8 @@ from heliosfs.store.packs import HEADER_BYTES
 from heliosfs.store.store import Store
 from heliosfs.view.view import View
 from heliosfs.volume import fsck, operations
+from heliosfs.volume.check_tree import TreeCheck
+from heliosfs.volume.state_tree import StateTree
 from heliosfs.volume.volume import Volume
 from tests.volume import trees
 from tests.volume.conftest import CALLER
@@ -146,7 +149,7 @@ def chunk_place(volume: Volume, path: bytes) -> tuple[Path, int]:
     view = volume.main.view
     inode = view.resolve(path)
     [extent, *_] = [
-        each for each in fsck.StateTree(volume.engine.tree.nodes, view.top).inodes[inode.ino].extents.extents()  # type: ignore[union-attr]
+        each for each in StateTree(volume.engine.tree.nodes, view.top).inodes[inode.ino].extents.extents()  # type: ignore[union-attr]
         if each[2] == CHUNK
     ]  # fmt: skip
     location = {digest: where for digest, _, where in volume.engine.objects.iterate()}[extent[3]]  # type: ignore[index]
@@ -300,7 +303,7 @@ def test_wrong_records_of_a_sealed_tree(volume: Volume) -> None:
     trees.settle(volume)
     below = volume.main.view.top.below
     assert below is not None and below.root is not None
-    root = below.root
+    root, next_ino = below.root, volume.engine.next_ino
     for expected, tamper in TAMPERED:
         ino, kind, suffix, value = tamper(volume.main.view)
         steps = volume.engine.tree.edit(root, [(key(ino, kind, suffix), value)])
@@ -310,12 +313,38 @@ def test_wrong_records_of_a_sealed_tree(volume: Volume) -> None:
             except StopIteration as end:
                 below.root, below.row_changed = end.value, True
                 break
+        tree = StateTree(volume.engine.tree.nodes, Layer(0, None, root))
+        tree_check = TreeCheck(tree, next_ino, lambda extent: "gone" if 200 in extent or bytes(32) in extent else "")
+        assert not list(tree_check.run())
+        try:
+            seen = not tree_check.still_holds(tree.advance(volume.engine.tree, root, below.root))
+        except Corruption:
+            seen = True
+        assert seen, f"also found from what differs: {expected}"
         volume.flush()
         found = problems(copied(volume.store.path))
         if "journal record" in expected:
             expected = "sparse .*is of kind 1, which no tree holds"
         assert re.search(f"^the main branch, snapshot last: .*{expected}", found, re.MULTILINE), found
         below.root = root
+
+
+def test_many_snapshots_are_read_where_they_differ(volume: Volume) -> None:
+    view = volume.main.view
+    for number in range(40):
+        trees.put(view, b"d%d/f%d" % (number % 4, number), b"content")
+    for number in range(10):
+        volume.snapshot(volume.main, b"s%d" % number, CALLER)
+        trees.put(view, b"d0/n%d" % number, b"new")
+        trees.remove(view, b"d1/f%d" % (4 * number + 1))
+        trees.move(view, b"d2/f%d" % (4 * number + 2), b"d3/moved%d" % number)
+    path = close(volume)
+    with closing(Store.open(path, create=False, read_only=True)) as store, pytest.MonkeyPatch.context() as patch:
+        read: list[object] = []
+        patch.setattr(fsck, "StateTree", lambda *given: read.append(given) or StateTree(*given))
+        report = fsck.check(store)
+    assert report.problems == [] and report.files == 50
+    assert len(read) <= 3
 
 
 def test_a_file_whose_end_is_hidden_is_well(volume: Volume) -> None:
