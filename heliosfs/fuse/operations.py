@@ -5,7 +5,7 @@ An inode that `InodeTable` does not know is one of the reserved names, or gone: 
 
 import errno
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from os import O_ACCMODE, O_EXCL, O_TRUNC
 from stat import S_IFLNK, S_IFMT, S_IFREG
 from typing import Any, Final
@@ -85,7 +85,7 @@ class Operations(pyfuse3.Operations):
         self.activity = activity
         self.initialized: Callable[[], None] | None = None
         """Told when libfuse has taken the kernel's greeting."""
-        self.attributes_changed: Callable[[Inode], None] | None = None
+        self.attributes_changed: Callable[[Inode], Awaitable[None]] | None = None
         """Told when owner or mode of a tree's root change: those of its reserved names follow."""
         self._table = table
         self._known = table.known
@@ -264,7 +264,7 @@ class Operations(pyfuse3.Operations):
         fields: SetattrFields,
         handle: FileHandleT | None,
         context: RequestContext,
-    ) -> EntryAttributes:
+    ) -> EntryAttributes | Coroutine[Any, Any, EntryAttributes]:
         if number not in self._known:
             return self._namespace.setattr(number, fields)
         inode = self._changeable(number, context)
@@ -281,7 +281,11 @@ class Operations(pyfuse3.Operations):
             strip_privileges=S_IFMT(inode.mode) == S_IFREG and (chown or (fields.update_size and context.uid != 0)),
         )
         if inode.ino == ROOT_INO and (chown or fields.update_mode) and self.attributes_changed is not None:
-            self.attributes_changed(inode)
+            return self._tell(self.attributes_changed, inode)
+        return self._table.attributes(inode)
+
+    async def _tell(self, changed: Callable[[Inode], Awaitable[None]], inode: Inode) -> EntryAttributes:
+        await changed(inode)
         return self._table.attributes(inode)
 
     @handler

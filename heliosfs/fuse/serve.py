@@ -226,15 +226,11 @@ class Mounted:
             self.background.step()
             await trio.lowlevel.checkpoint()
 
-    def _root_changed(self, root: Inode) -> None:
-        """Owner or mode of a tree's root: the reserved directories have the same."""
+    async def _root_changed(self, root: Inode) -> None:
+        """Owner or mode of a tree's root: the reserved directories have the same, from now on."""
         numbers = [pack(root.view.number, ino) for ino in magic.ROOT_NAMES.values()]
         numbers += [pack(root.view.number, ino) for ino in magic.MODES]
-
-        async def forget() -> None:
-            await self.cache.forget(attributes=numbers)
-
-        self.spawn(forget)
+        await self.cache.forget(attributes=numbers)
 
     async def _end(self) -> None:
         """Unmount, and let the requests in progress come to their end."""

@@ -104,9 +104,7 @@ def test_traffic_during_a_collection_is_safe(volume: Volume) -> None:
     settle(volume)
     forget_operations(volume)
     steps = volume.collect()
-    number = 0
-    for _ in steps:
-        number += 1
+    for number, _ in enumerate(steps, start=1):
         if number % 3 == 0 and number < 150:
             name = b"new%d" % number
             written[name] = fill(view, name, chance.randrange(40))
