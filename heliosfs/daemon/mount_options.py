@@ -16,14 +16,17 @@ _OWN_SWITCH = ("branch", "read_only")
 
 
 def parse(given: Iterable[str], *, branch: str | None = None, read_only: bool = False) -> Options:
-    """Options from words like "allow_other,copiers=cp:mv". ValueError, for a person, when one is wrong."""
+    """Options from words like "allow_other,copiers=cp:mv"; the switches stand above them.
+
+    ValueError, for a person, when one is wrong.
+    """
     fields = {field.name: field for field in dataclasses.fields(Options)}
     values: dict[str, Any] = {}
     for word in (word for words in given for word in words.split(",") if word):
         name, equals, text = word.partition("=")
         name = name.replace("-", "_")
         if word in ("ro", "rw"):
-            read_only = word == "ro"
+            values["read_only"] = word == "ro"
         elif name in fields:
             values[name] = _value(fields[name], text, bool(equals))
         else:

@@ -1,0 +1,50 @@
+"""What /proc says of the processes that ask."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from heliosfs.fuse import processes
+from heliosfs.fuse.processes import UNKNOWN, Identity
+
+
+def test_this_process() -> None:
+    assert processes.identity(os.getpid()) == Identity(os.getpid(), os.getppid())
+    assert processes.groups(os.getpid()) == set(os.getgroups())
+    assert processes.working_directory(os.getpid()) == os.fsencode(os.getcwd())
+    assert processes.command(os.getpid()) == Path("/proc/self/comm").read_bytes().rstrip(b"\n")
+
+
+def test_a_thread_belongs_to_its_process() -> None:
+    found: list[tuple[int, Identity]] = []
+
+    def look() -> None:
+        found.append((threading.get_native_id(), processes.identity(threading.get_native_id())))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    ((number, identity),) = found
+    assert number != os.getpid() and identity.process == os.getpid()
+
+
+def test_arguments_of_another_process() -> None:
+    program = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program, "", "a b"], stdin=subprocess.PIPE) as child:
+        # Popen returns after exec, so the command line is the child's own.
+        assert processes.arguments(child.pid) == [os.fsencode(sys.executable), b"-c", program.encode(), b"", b"a b"]
+        assert processes.identity(child.pid).parent == os.getpid()
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1 << 30])
+def test_nobody_is_unknown_and_no_failure(pid: int) -> None:
+    """0 is what the kernel gives for a process of another pid namespace."""
+    assert processes.command(pid) == b""
+    assert processes.arguments(pid) == []
+    assert processes.identity(pid) == UNKNOWN
+    assert processes.groups(pid) == set()
+    assert processes.working_directory(pid) == b""
