@@ -16,21 +16,27 @@ from heliosfs.base.keys import ENTRY, EXTENT, INODE
 from heliosfs.base.records import WRITTEN, Extent
 from heliosfs.layers.delta import FRESH, Change, Delta
 from heliosfs.layers.extents import ExtentMap
+from heliosfs.layers.span import Span
 
 
 class Layer:
     """A state of a tree."""
 
     __slots__ = (
-        "below", "cleared", "deltas", "frozen", "id", "records", "root", "row_changed", "stored", "touched",
-        "uncut", "unflushed", "unflushed_records",
+        "below", "cleared", "deltas", "depth", "frozen", "id", "records", "root", "row_changed", "span", "stored",
+        "touched", "uncut", "unflushed", "unflushed_records",
     )  # fmt: skip
 
     def __init__(self, layer_id: int, below: "Layer | None" = None, root: bytes | None = None) -> None:
         self.id = layer_id
-        self.below = below
+        self.below: Layer | None = None
         self.root = root
         self.frozen = root is not None
+        self.depth = 0
+        """How many unsealed layers were below when this one was made: it says which layers have spans."""
+        self.span: Span | None = None
+        if below is not None:
+            self.put_on(below)
         self.deltas: dict[int, Delta] = {}
         self.records = 0
         """How many records were put here: an upper bound of what it holds."""
@@ -48,6 +54,11 @@ class Layer:
         state = "sealed" if self.root is not None else "frozen" if self.frozen else "mutable"
         return f"<Layer {self.id} {state} {len(self.deltas)} inodes>"
 
+    def put_on(self, below: "Layer") -> None:
+        """Make a new layer one above another."""
+        self.below = below
+        self.depth = below.depth + 1 if below.root is None else 0
+
     @property
     def empty(self) -> bool:
         """Nothing was put here."""
@@ -64,10 +75,24 @@ class Layer:
         assert self.frozen and not self.uncut
         self.root = root
         self.below = None
+        self.span = None
         self.deltas = {}
         self.unflushed, self.unflushed_records = [], 0
         self.touched, self.cleared = set(), set()
         self.row_changed = True
+
+    def after(self, ino: int) -> "Layer | None":
+        """The next older layer to ask for an inode, from a layer whose depth is a multiple of SPAN_LAYERS."""
+        return self._span().after(ino) if self.depth and self.root is None else self.below
+
+    def after_for_name(self, directory: int, name: bytes) -> "Layer | None":
+        """Likewise for a name."""
+        return self._span().after_for_name(directory, name) if self.depth and self.root is None else self.below
+
+    def _span(self) -> Span:
+        if self.span is None:
+            self.span = Span(self)
+        return self.span
 
     def delta(self, ino: int) -> Delta:
         """The delta of an inode, made if absent."""

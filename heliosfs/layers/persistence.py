@@ -115,11 +115,12 @@ def load(database: Database) -> dict[int, Layer]:
         except msgspec.MsgspecError as error:
             raise Corruption("layer row", f"layer {int.from_bytes(row, 'big')}: {error}") from error
     layers = {layer_id: Layer(layer_id, None, root) for layer_id, (_, root, _) in rows.items()}
-    for layer_id, (below, _, frozen) in rows.items():
+    for layer_id, (below, _, frozen) in sorted(rows.items()):  # the layer below is the older one
         layer = layers[layer_id]
         if below and below not in layers:
             raise Corruption("layer row", f"layer {layer_id}: the layer below, {below}, is missing")
-        layer.below = layers[below] if below else None
+        if below and layer.root is None:
+            layer.put_on(layers[below])
         layer.frozen = frozen
         layer.stored, layer.row_changed = True, False
     _load_records(database, layers)

@@ -8,6 +8,7 @@ from heliosfs.base.records import HOLE, Extent, decode_entry, decode_extent
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import END, Gap
 from heliosfs.layers.layer import Layer
+from heliosfs.layers.span import SPAN_MASK
 from heliosfs.merkle.tree import Tree
 
 TREE_EXTENT_BYTES_MAX = 1 << 20
@@ -26,7 +27,7 @@ def find_inode(tree: Tree, layer: Layer | None, ino: int) -> bytes | None:
                 return delta.inode
             if delta.fresh:
                 return None
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return None
 
 
@@ -42,7 +43,7 @@ def find_entry(tree: Tree, layer: Layer | None, directory: int, name: bytes) -> 
                 return delta.entries[name]
             if delta.fresh:
                 return None
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after_for_name(directory, name)
     return None
 
 
@@ -54,7 +55,7 @@ def find_symlink(tree: Tree, layer: Layer | None, ino: int) -> bytes | None:
         delta = layer.deltas.get(ino)
         if delta is not None and (delta.symlink is not None or delta.fresh):
             return delta.symlink
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return None
 
 
@@ -69,7 +70,7 @@ def find_xattr(tree: Tree, layer: Layer | None, ino: int, name: bytes) -> bytes 
                 return delta.xattrs[name]
             if delta.fresh:
                 return None
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return None
 
 
@@ -140,7 +141,7 @@ def resolve(tree: Tree, layer: Layer | None, ino: int, start: int, end: int) -> 
                     break
             if delta.fresh:
                 break
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     found.extend((low, high, HOLE, None, 0) for low, high in gaps)
     if len(found) > 1:
         found.sort(key=_start_of)
@@ -187,7 +188,7 @@ def _deltas(layer: Layer | None, ino: int) -> list[Delta]:
             found.append(delta)
             if delta.fresh:
                 break
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return found
 
 
@@ -199,7 +200,7 @@ def _root(layer: Layer | None, ino: int) -> bytes | None:
         delta = layer.deltas.get(ino)
         if delta is not None and delta.fresh:
             return None
-        layer = layer.below
+        layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return None
 
 

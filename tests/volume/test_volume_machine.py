@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ROOT_INO
+from heliosfs.layers import span, stack
 from heliosfs.store import journal
 from heliosfs.store.store import Store
 from heliosfs.view import cutter
@@ -40,8 +41,11 @@ CALLER = Caller(1000, 1000, 1, b"test")
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff\n", b"long" * 60])
 PICK = st.integers(0, 1 << 30)
 
-SMALL = {"records": 30, "segment": 1 << 15, "step": 1 << 13, "scan": 0, "inline": 64, "flush": 0}
-LARGE = {"records": 50_000, "segment": 64 << 20, "step": 512 << 10, "scan": 1 << 20, "inline": 512, "flush": 2 << 20}
+SMALL = {"span": 2, "records": 30, "segment": 1 << 15, "step": 1 << 13, "scan": 0, "inline": 64, "flush": 0}
+LARGE = {
+    "span": 32, "records": 50_000, "segment": 64 << 20, "step": 512 << 10, "scan": 1 << 20, "inline": 512,
+    "flush": 2 << 20,
+}  # fmt: skip
 
 
 def content(seed: int, length: int) -> bytes:
@@ -60,6 +64,8 @@ class VolumeMachine(RuleBasedStateMachine):
             mock.patch.object(background, "LAYER_RECORDS_MAX", self.limits["records"]),
             mock.patch.object(background, "SCAN_BYTES", self.limits["scan"]),
             mock.patch.object(journal.Journal.__init__, "__kwdefaults__", self._journal_defaults()),
+            mock.patch.object(span, "SPAN_LAYERS", self.limits["span"]),
+            mock.patch.object(stack, "SPAN_MASK", self.limits["span"] - 1),
             mock.patch.object(cutter, "STEP_BYTES", self.limits["step"]),
             mock.patch.object(cutter, "INLINE_BYTES_MAX", self.limits["inline"]),
             mock.patch.object(volume, "FLUSH_JOURNAL_BYTES_MIN", self.limits["flush"]),
