@@ -7,6 +7,7 @@ nothing that could go stale, and a process confined to a branch reaches that bra
 import errno
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from heliosfs.base.errors import HeliosError
@@ -59,6 +60,21 @@ def tree_root(path: str) -> str:
         f"{shown(path)} is not in a HeliosFS mount; `heliosfs status` lists the mounts, "
         "`heliosfs mount STORE MOUNTPOINT` makes one"
     )
+
+
+def paths_in_tree(mountpoint: str, paths: Sequence[str]) -> list[str]:
+    """Paths as verbs take them: from the root of the tree. Absolute ones may be given too, if they lie in it."""
+    found = []
+    for path in paths:
+        if not os.path.isabs(path):
+            found.append(path)
+            continue
+        root = tree_root(mountpoint)
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if real != root and not real.startswith(root + os.sep):
+            raise HeliosError(f"{shown(path)} is outside of the tree at {shown(root)}")
+        found.append(os.path.relpath(real, root))
+    return found
 
 
 def exchange(path: str, request: bytes) -> bytes:

@@ -23,7 +23,7 @@ COMMANDS = {
     "status": "What is mounted, and how it is doing.",
     "snapshot": "Checkpoint the tree: create, list, show, rename, delete.",
     "branch": "Fork the tree: create, list, show, rename, delete.",
-    "restore": "Roll the tree back to a snapshot.",
+    "restore": "Roll the tree back to a state, or some paths of it.",
     "undo": "Take back the last operation, or one by its number.",
     "log": "The operation log: what was done to snapshots and branches, when and by whom.",
     "changes": "Names of what changed between two states.",

@@ -58,9 +58,7 @@ def command(
 
 
 def _say(result: dict[str, Any]) -> None:
-    for change in result["changes"]:
-        old = f"{shown(change['old_path'])} -> " if change["change"] == "R" else ""
-        output.say(f"{change['change']} {old}{shown(change['path'])}")
+    output.changes(result["changes"])
     for conflict in result["conflicts"]:
         output.say(f"conflict ({conflict['kind']}): {shown(conflict['path'])}")
     for conflict in result["decided"]:

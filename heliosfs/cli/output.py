@@ -56,6 +56,13 @@ def say_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def changes(found: Iterable[JsonObject]) -> None:
+    """Changes of a tree, one a line."""
+    for change in found:
+        old = f"{shown(change['old_path'])} -> " if change["change"] == "R" else ""
+        say(f"{change['change']} {old}{shown(change['path'])}")
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
     """Columns under bold heads; the columns numbered in `right` are aligned to the right."""
     lines = [tuple(row) for row in rows]

@@ -1,22 +1,35 @@
-"""heliosfs restore: roll a tree back."""
+"""heliosfs restore: roll a tree back, or some paths of it."""
+
+from typing import Any
 
 import click
 
 from heliosfs.cli import output
-from heliosfs.cli.call import call
-from heliosfs.cli.options import NAME, mountpoint
+from heliosfs.cli.call import call, paths_in_tree
 from heliosfs.cli.options import as_json as json_option
+from heliosfs.cli.options import mountpoint
 
 
 @click.command()
 @mountpoint
-@click.argument("snapshot", type=NAME)
+@click.argument("state")
+@click.argument("paths", metavar="[-- PATH...]", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only list what would change.")
 @json_option
-def command(mountpoint: str, snapshot: str, as_json: bool) -> None:
-    """Roll the tree at MOUNTPOINT back to SNAPSHOT.
+def command(mountpoint: str, state: str, paths: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Roll the tree at MOUNTPOINT back to STATE: a snapshot, a branch, NAME@SNAPSHOT, op:N, or a time such as
+    "5 minutes ago".
+
+    With PATHs, counted from the root of the tree, only what is at or below them. What has changed is listed then.
 
     The state before stays recoverable: `heliosfs undo MOUNTPOINT` returns to it.
     """
-    result = call(mountpoint, "restore", state=snapshot)
+    wanted = paths_in_tree(mountpoint, paths)
+    result: dict[str, Any] = call(mountpoint, "restore", state=state, paths=wanted or None, dry_run=dry_run or None)
     if as_json:
         output.say_json(result)
+        return
+    if "changes" in result:
+        output.changes(result["changes"])
+        if not result["changes"]:
+            click.echo("Nothing to restore.", err=True)

@@ -10,21 +10,23 @@ from typing import Any
 
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse import magic
+from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, states_of, text_of
 from heliosfs.fuse.commits import GroupCommit
+from heliosfs.fuse.going_back import GoingBack
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
+from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
 from heliosfs.layers.layer import Layer
-from heliosfs.volume import conflicts, merge, patch
+from heliosfs.volume import conflicts, log_check, merge, patch
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.states import NOW
 from heliosfs.volume.volume import Volume
 
-Arguments = dict[str, Any]
 DIFF_FORMS = ("patch", "stat", "names", "json")
 Verb = Callable[[Tree, Arguments, Requester], Awaitable[Any]]
 
@@ -53,11 +55,13 @@ class Verbs:
         self._statistics = statistics
         self._reports: dict[int, dict[str, Any]] = {}
         """What the last restore, undo or merge of a branch did, by branch id."""
+        self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
         self._verbs: dict[str, Verb] = {
             "status": self._status,
             "stats": self._stats,
             "sync": self._sync,
             "log": self._log,
+            "log.verify": self._log_verify,
             "snapshot.create": self._snapshot_create,
             "snapshot.list": self._snapshot_list,
             "snapshot.show": self._snapshot_show,
@@ -70,8 +74,8 @@ class Verbs:
             "branch.delete": self._branch_delete,
             "changes": self._changes,
             "diff": self._diff,
-            "restore": self._restore,
-            "undo": self._undo,
+            "restore": self._going_back.restore,
+            "undo": self._going_back.undo,
             "merge": self._merge,
             "conflicts": self._conflicts,
             "resolve": self._resolve,
@@ -90,9 +94,9 @@ class Verbs:
         if verb == "undo":
             if word and not word.isdecimal():
                 raise Refusal(errno.EINVAL, "undo takes the number of an operation, or nothing")
-            await self._undo(tree, {"operation": int(word)} if word else {}, requester)
+            await self._going_back.undo(tree, {"operation": int(word)} if word else {}, requester)
         elif verb == "restore":
-            await self._restore(tree, {"state": word}, requester)
+            await self._going_back.restore(tree, {"state": word}, requester)
         else:
             await self.perform(tree, verb, {"branch": word}, requester)
 
@@ -147,17 +151,17 @@ class Verbs:
         return self._volume.state(owner, before), self._volume.state(owner, NOW if after is None else after)
 
     async def _changes(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
-        paths = _paths(arguments)
-        a, b = await self._compared(tree, *_states(arguments), requester)
+        paths = paths_of(arguments)
+        a, b = await self._compared(tree, *states_of(arguments), requester)
         return [as_json(change) for change in changes(self._volume.engine, a, b, paths)]
 
     async def _diff(self, tree: Tree, arguments: Arguments, requester: Requester) -> Any:
         """A text; with the form "json" the text along with a list of the changes."""
-        paths = _paths(arguments)
-        form = _text(arguments, "form", "patch")
+        paths = paths_of(arguments)
+        form = text_of(arguments, "form", "patch")
         if form not in DIFF_FORMS:
             raise Refusal(errno.EINVAL, f"form is one of {', '.join(DIFF_FORMS)}")
-        a, b = await self._compared(tree, *_states(arguments), requester)
+        a, b = await self._compared(tree, *states_of(arguments), requester)
         engine = self._volume.engine
         if form == "stat":
             return text(patch.stat_text(engine, a, b, paths))
@@ -186,21 +190,39 @@ class Verbs:
 
     def _operations(self, tree: Tree, limit: int) -> list[dict[str, Any]]:
         found = self._volume.log(tree.owner())[-limit:]
-        return [_operation(each) for each in reversed(found)]
+        return [self._operation(each) for each in reversed(found)]
+
+    def _operation(self, operation: Operation) -> dict[str, Any]:
+        return {
+            "number": operation.number,
+            "time": operation.time,
+            "uid": operation.uid,
+            "pid": operation.pid,
+            "command": text(operation.command),
+            "verb": operation.verb,
+            "what": f"{operation.verb} {operation.text}".rstrip(),
+            "changes": log_check.changes_as_json(self._volume.registry, operation),
+        }
+
+    async def _log_verify(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        """Of the whole volume: the chain goes through the operations of all branches."""
+        steps = log_check.verify(self._volume.store.database, self._volume.registry)
+        checked, problems = await stepwise(steps)
+        return {"checked": checked, "problems": problems}
 
     # Snapshots
 
     async def _snapshot_create(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         check_may_write(tree.root, requester)
-        name = _name(arguments)
+        name = name_in(arguments)
         if self._handles.mappable:
             await self._cache.write_back()
         snapshot = self._volume.snapshot(
             tree.branch(),
             name,
             requester.caller(),
-            message=_text(arguments, "message", ""),
-            notes=_notes(arguments),
+            message=text_of(arguments, "message", ""),
+            notes=notes_of(arguments),
         )
         await self._members_changed(tree, magic.SNAPSHOTS)
         return _snapshot(snapshot)
@@ -210,17 +232,17 @@ class Verbs:
         return [_snapshot(each) for each in found]
 
     async def _snapshot_show(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        return _snapshot(_find_snapshot(tree, _name(arguments)))
+        return _snapshot(_find_snapshot(tree, name_in(arguments)))
 
     async def _snapshot_rename(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         check_may_write(tree.root, requester)
-        old, new = _name(arguments, "old"), _name(arguments, "new")
+        old, new = name_in(arguments, "old"), name_in(arguments, "new")
         self._volume.rename_snapshot(tree.branch(), old, new, requester.caller())
         await self._members_changed(tree, magic.SNAPSHOTS, old, new)
 
     async def _snapshot_delete(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         check_may_write(tree.root, requester)
-        name = _name(arguments)
+        name = name_in(arguments)
         self._volume.drop_snapshot(tree.branch(), name, requester.caller())
         await self._members_changed(tree, magic.SNAPSHOTS, name)
 
@@ -228,10 +250,10 @@ class Verbs:
 
     async def _branch_create(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         check_may_write(tree.root, requester)
-        name = _name(arguments)
+        name = name_in(arguments)
         source: Branch | Snapshot = tree.source
         if arguments.get("from") is not None:
-            source = _find_snapshot(tree, _name(arguments, "from"))
+            source = _find_snapshot(tree, name_in(arguments, "from"))
         elif self._handles.mappable:
             await self._cache.write_back()
         branch = self._volume.fork(source, name, requester.caller())
@@ -243,17 +265,17 @@ class Verbs:
         return [_branch(each) for each in found]
 
     async def _branch_show(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        return _branch(_find_branch(tree, _name(arguments)))
+        return _branch(_find_branch(tree, name_in(arguments)))
 
     async def _branch_rename(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         check_may_write(tree.root, requester)
-        old, new = _name(arguments, "old"), _name(arguments, "new")
+        old, new = name_in(arguments, "old"), name_in(arguments, "new")
         self._volume.rename_branch(tree.owner(), old, new, requester.caller())
         await self._members_changed(tree, magic.BRANCHES, old, new)
 
     async def _branch_delete(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         check_may_write(tree.root, requester)
-        name = _name(arguments)
+        name = name_in(arguments)
         await self._trees.check_not_mounted(_find_branch(tree, name))
         self._volume.drop_branch(tree.owner(), name, requester.caller())
         await self._members_changed(tree, magic.BRANCHES, name)
@@ -264,44 +286,14 @@ class Verbs:
         number = container_number(tree, container)
         await self._cache.forget(attributes=[number], names=[(number, name) for name in names])
 
-    # Going back
-
-    async def _restore(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        check_is_owner(tree.root, requester)
-        branch = tree.branch()
-        word = _text(arguments, "state")
-        _check_restorable(branch, word)
-        self._volume.state(branch, word)
-        changed: set[int] = set()
-
-        def act() -> list[tuple[Branch, set[int]]]:
-            nonlocal changed
-            changed = self._volume.restore(branch, word, requester.caller())
-            return [(branch, changed)]
-
-        await self._switcher.switch(branch, act)
-        return self._report(branch, {"verb": "restore", "state": word, "inodes": len(changed)})
-
-    async def _undo(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        check_is_owner(tree.root, requester)
-        branch = tree.branch()
-        number = arguments.get("operation")
-        if number is not None and not isinstance(number, int):
-            raise Refusal(errno.EINVAL, "operation is the number of an operation")
-        await self._switcher.switch(branch, lambda: self._volume.undo(branch, requester.caller(), number))
-        newest = self._volume.log(branch)[-1]
-        for container in magic.CONTAINERS:
-            tree.note_change(container)
-        return self._report(branch, {"verb": "undo", "what": newest.text})
-
     # Merging
 
     async def _merge(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        word = _text(arguments, "branch")
+        word = text_of(arguments, "branch")
         source = _find_below(tree, word)
-        target = _find_below(tree, _text(arguments, "into", "."))
+        target = _find_below(tree, text_of(arguments, "into", "."))
         check_is_owner(target.view.root, requester)
-        paths = _paths(arguments)
+        paths = paths_of(arguments)
         dry_run = bool(arguments.get("dry_run"))
         report = merge.Report()
 
@@ -311,9 +303,9 @@ class Verbs:
                 target,
                 source,
                 requester.caller(),
-                strategy=_text(arguments, "strategy") if arguments.get("strategy") is not None else None,
+                strategy=text_of(arguments, "strategy") if arguments.get("strategy") is not None else None,
                 paths=paths,
-                message=_text(arguments, "message", ""),
+                message=text_of(arguments, "message", ""),
                 dry_run=dry_run,
             )
             return [(target, report.changed)]
@@ -333,7 +325,7 @@ class Verbs:
     async def _resolve(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         check_is_owner(tree.root, requester)
         branch = tree.branch()
-        path, how = _text(arguments, "path"), _text(arguments, "how")
+        path, how = text_of(arguments, "path"), text_of(arguments, "how")
         before = set(branch.snapshots)
 
         def act() -> list[tuple[Branch, set[int]]]:
@@ -346,48 +338,6 @@ class Verbs:
     def _report(self, branch: Branch, report: dict[str, Any]) -> dict[str, Any]:
         self._reports[branch.id] = report
         return report
-
-
-def _check_restorable(branch: Branch, word: str) -> None:
-    """Refuse a snapshot that is no finished tree."""
-    snapshot = branch.snapshots.get(name_of(word))
-    if snapshot is not None and snapshot.filling:
-        raise Refusal(errno.EBUSY, f"the snapshot {word!r} is still being filled")
-    if snapshot is not None and snapshot.file:
-        raise Refusal(errno.ENOTDIR, f"the snapshot {word!r} is one file, not a tree")
-
-
-def _text(arguments: Arguments, key: str, default: str | None = None) -> str:
-    value = arguments.get(key, default)
-    if not isinstance(value, str):
-        raise Refusal(errno.EINVAL, f"the argument {key!r} is missing or no text")
-    return value
-
-
-def _name(arguments: Arguments, key: str = "name") -> bytes:
-    try:
-        return name_of(_text(arguments, key))
-    except UnicodeEncodeError:
-        raise Refusal(errno.EINVAL, f"the argument {key!r} cannot be a name") from None
-
-
-def _paths(arguments: Arguments) -> list[bytes]:
-    paths = arguments.get("paths") or []
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise Refusal(errno.EINVAL, "paths are a list of texts")
-    return [name_of(path) for path in paths]
-
-
-def _states(arguments: Arguments) -> tuple[str, str | None]:
-    """The two states that are to be compared; without `b` it is the present one."""
-    return _text(arguments, "a"), _text(arguments, "b") if arguments.get("b") is not None else None
-
-
-def _notes(arguments: Arguments) -> dict[str, str]:
-    notes = arguments.get("notes") or {}
-    if not isinstance(notes, dict) or not all(isinstance(each, str) for pair in notes.items() for each in pair):
-        raise Refusal(errno.EINVAL, "notes are an object of texts")
-    return notes
 
 
 def _find_snapshot(tree: Tree, name: bytes) -> Snapshot:
@@ -436,16 +386,4 @@ def _branch(branch: Branch) -> dict[str, Any]:
         "uid": branch.uid,
         "snapshots": len(branch.snapshots),
         "branches": len(branch.children),
-    }
-
-
-def _operation(operation: Operation) -> dict[str, Any]:
-    return {
-        "number": operation.number,
-        "time": operation.time,
-        "uid": operation.uid,
-        "pid": operation.pid,
-        "command": text(operation.command),
-        "verb": operation.verb,
-        "what": f"{operation.verb} {operation.text}".rstrip(),
     }

@@ -63,15 +63,31 @@ def decode(value: bytes) -> Operation:
         raise Corruption("operation", str(error)) from error
 
 
+class Verifier:
+    """Checks a log, operation by operation. The first one follows one with the hash `previous`."""
+
+    def __init__(self, previous: bytes = FIRST_HASH, first: int = 1) -> None:
+        self.problems: list[str] = []
+        self.checked = 0
+        self._expected = first
+        self._previous = previous
+
+    def take(self, operation: Operation) -> None:
+        """The next one."""
+        self.checked += 1
+        if operation.hash != _hash(operation):
+            self.problems.append(f"operation {operation.number} was changed after it was recorded")
+        if operation.previous != self._previous:
+            self.problems.append(f"operation {operation.number} does not follow the one before it")
+        if operation.number != self._expected:
+            self.problems.append(f"operation {self._expected} is missing")
+        self._expected = operation.number + 1
+        self._previous = operation.hash
+
+
 def verify(log: list[Operation], previous: bytes = FIRST_HASH) -> list[str]:
     """What is wrong with a log whose first operation follows one with the hash `previous`."""
-    problems = []
-    for index, operation in enumerate(log):
-        if operation.hash != _hash(operation):
-            problems.append(f"operation {operation.number} was changed after it was recorded")
-        if operation.previous != previous:
-            problems.append(f"operation {operation.number} does not follow the one before it")
-        if index and operation.number != log[index - 1].number + 1:
-            problems.append(f"operation {log[index - 1].number + 1} is missing")
-        previous = operation.hash
-    return problems
+    verifier = Verifier(previous, log[0].number if log else 1)
+    for operation in log:
+        verifier.take(operation)
+    return verifier.problems

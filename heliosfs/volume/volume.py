@@ -18,7 +18,8 @@ from heliosfs.base.keys import INODE, ROOT_INO
 from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX
 from heliosfs.base.records import encode_inode
 from heliosfs.layers import persistence
-from heliosfs.layers.delta import FRESH, MADE, Change
+from heliosfs.layers.delta import FRESH, MADE
+from heliosfs.layers.delta import Change as Record
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.replay import BATCH, ORPHAN, REFS, WRITE, encode, replay_batch, replay_write
 from heliosfs.merkle.tree import Tree
@@ -28,9 +29,10 @@ from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
 from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
-from heliosfs.volume import collection, conflicts, merge, operations, refs, states, undo
+from heliosfs.volume import collection, conflicts, merge, operations, path_restore, refs, states, undo
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
+from heliosfs.volume.changes import Change, changes
 from heliosfs.volume.collection import Report
 from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
 from heliosfs.volume.naming import check_name, text
@@ -125,9 +127,9 @@ class Volume:
         """The root directory of a tree that starts empty."""
         stamp = now()
         record = encode_inode((mode, caller.uid, caller.gid, 2, DIRECTORY_BYTES, 0, stamp, stamp, stamp, 0))
-        changes: list[Change] = [(ROOT_INO, FRESH, b"", MADE), (ROOT_INO, INODE, b"", record)]
-        self.engine.journal.append(BATCH, encode((layer.id, changes)))
-        layer.apply(changes)
+        records: list[Record] = [(ROOT_INO, FRESH, b"", MADE), (ROOT_INO, INODE, b"", record)]
+        self.engine.journal.append(BATCH, encode((layer.id, records)))
+        layer.apply(records)
 
     @property
     def main(self) -> Branch:
@@ -306,6 +308,26 @@ class Volume:
         transaction.commit("restore", text(name), caller, branch.id)
         branch.view.switched(before, changed)
         return changed
+
+    def restore_paths(
+        self, branch: Branch, state: str, paths: list[bytes], caller: Caller
+    ) -> tuple[list[Change], set[int]]:
+        """Make what is at or below some paths of a branch as another state has it. See `path_restore`.
+
+        The changes that this was, and the numbers of the inodes that may have changed.
+        """
+        target = self.state(branch, state)
+        if target is branch.view.top:
+            return [], set()
+        if not target.frozen:
+            target = self._frozen_top(target)
+        return path_restore.restore_paths(self.registry, branch, target, paths, state, caller)
+
+    def restore_changes(self, branch: Branch, state: str, paths: list[bytes]) -> list[Change]:
+        """What a restore would change, of a branch or of some paths of it."""
+        target, wanted = self.state(branch, state), path_restore.clean_paths(paths)
+        path_restore.check_known(self.registry, wanted, branch.view.top, target)
+        return changes(self.engine, branch.view.top, target, wanted)
 
     def _frozen_top(self, top: Layer) -> Layer:
         """The state of the branch that has this top layer, frozen."""

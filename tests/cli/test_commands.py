@@ -34,6 +34,7 @@ CONTROL_NAME = {"name": "a\n", "created": MOMENT, "uid": NOBODY_KNOWS}
         ("branch rename /m x y", [("branch.rename", {"old": "x", "new": "y"})]),
         ("branch delete /m x", [("branch.delete", {"name": "x"})]),
         ("restore /m x", [("restore", {"state": "x"})]),
+        ("restore /m x --dry-run -- a b/c", [("restore", {"state": "x", "paths": ["a", "b/c"], "dry_run": True})]),
         ("undo /m", [("undo", {})]),
         ("undo /m 7", [("undo", {"operation": 7})]),
         ("log /m", [("log", {})]),
