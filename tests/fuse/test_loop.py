@@ -213,7 +213,7 @@ def test_other_tasks_get_turns_while_requests_never_pause(pipe: tuple[int, int])
             nursery.cancel_scope.cancel()
 
     trio.run(main)
-    assert turns >= 10
+    assert turns >= 9, "ten turns, of which the last may be this task's own"
     assert request_loop.statistics()["served"] == 10 * loop.TURN_REQUESTS
 
 

@@ -33,9 +33,11 @@ def test_a_thread_belongs_to_its_process() -> None:
 
 
 def test_arguments_of_another_process() -> None:
-    program = "import sys; sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", program, "", "a b"], stdin=subprocess.PIPE) as child:
-        # Popen returns after exec, so the command line is the child's own.
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, "", "a b"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        # Popen may return before the kernel has noted the command line.
+        assert child.stdout is not None and child.stdout.readline() == b"\n"
         assert processes.arguments(child.pid) == [os.fsencode(sys.executable), b"-c", program.encode(), b"", b"a b"]
         assert processes.identity(child.pid).parent == os.getpid()
 
