@@ -1,0 +1,249 @@
+"""Works that only some places can do: keeping a state of a tree, forking it, going back to one.
+
+Each does it in its own way: HeliosFS by mkdir and rmdir in the reserved directories, btrfs by the ioctl for
+snapshots (so that no process has to be started), git by its commands.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from benchmarks.places import Btrfs, Git, Helios, run
+from benchmarks.works import Sample, Site, Work
+
+MANY: Final = 200
+"""Operations of a sample where one takes microseconds."""
+FEW: Final = 5
+"""And where one takes a good part of a second."""
+CHANGED: Final = 10_000
+CHANGED_TIMES: Final = 3
+LARGE: Final = 100_000
+PER_DIRECTORY: Final = 1000
+
+_IOC_SNAP_CREATE_V2: Final = 0x50009417
+_IOC_SNAP_DESTROY: Final = 0x5000940F
+_SNAP_V2: Final = struct.Struct("=qQQ32x4040s")
+_SNAP: Final = struct.Struct("=q4088s")
+"""Given as bytearrays: the ioctl of Python takes no longer bytes than 1024."""
+
+
+def timed(operation: Callable[[int], object], count: int) -> Sample:
+    """Each of `count` operations timed by itself."""
+    clock = time.perf_counter
+    each = []
+    for number in range(count):
+        start = clock()
+        operation(number)
+        each.append(clock() - start)
+    return Sample(sum(each), count, tuple(each))
+
+
+# What a snapshot, a fork and a drop are in each place
+
+
+def _subvolume(site: Site) -> Path:
+    """btrfs: the tree lies in a subvolume of its own."""
+    path = site.directory / "sub"
+    if not path.exists():
+        run("btrfs", "subvolume", "create", path)
+        site.shell(f"cd sub && tar xf {site.tree.archive}")
+    return path
+
+
+def prepare(site: Site) -> None:
+    """A tree with one file to edit, ready to be kept."""
+    place = site.place
+    if isinstance(place, Btrfs):
+        _subvolume(site)
+    elif isinstance(place, Git):
+        site.need_commit()
+    else:
+        site.need_tree()
+
+
+def _snapshot(site: Site, name: str) -> None:
+    place = site.place
+    if isinstance(place, Helios):
+        os.mkdir(place.directory / ".snapshots" / name)
+    elif isinstance(place, Btrfs):
+        _btrfs_snapshot(_subvolume(site), site.directory, name)
+    else:
+        site.shell("cd py && git add -A && git commit -qm kept")
+
+
+def _btrfs_snapshot(source: Path, parent: Path, name: str) -> None:
+    descriptor, target = os.open(source, os.O_RDONLY), os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.ioctl(target, _IOC_SNAP_CREATE_V2, bytearray(_SNAP_V2.pack(descriptor, 0, 0, name.encode())))
+    finally:
+        os.close(descriptor)
+        os.close(target)
+
+
+def _drop(site: Site, container: str, name: str) -> None:
+    place = site.place
+    if isinstance(place, Helios):
+        os.rmdir(place.directory / container / name)
+    elif isinstance(place, Btrfs):
+        target = os.open(site.directory, os.O_RDONLY)
+        try:
+            fcntl.ioctl(target, _IOC_SNAP_DESTROY, bytearray(_SNAP.pack(0, name.encode())))
+        finally:
+            os.close(target)
+    elif container == ".branches":
+        run("git", "worktree", "remove", "--force", f"../{name}", directory=site.directory / "py")
+
+
+def _fork(site: Site, name: str) -> None:
+    place = site.place
+    if isinstance(place, Helios):
+        os.mkdir(place.directory / ".branches" / name)
+    elif isinstance(place, Btrfs):
+        _btrfs_snapshot(_subvolume(site), site.directory, name)
+    else:
+        run("git", "worktree", "add", "-q", "--detach", f"../{name}", directory=site.directory / "py")
+
+
+def _count(site: Site) -> int:
+    return FEW if isinstance(site.place, Git) else MANY
+
+
+# Works
+
+
+def snapshot(site: Site) -> Sample:
+    return timed(lambda number: _snapshot(site, f"s{site.seed}-{number}"), _count(site))
+
+
+def _prepare_drop_snapshot(site: Site) -> None:
+    if isinstance(site.place, Git):
+        raise NotImplementedError
+    prepare(site)
+    for number in range(_count(site)):
+        _snapshot(site, f"d{site.seed}-{number}")
+
+
+def drop_snapshot(site: Site) -> Sample:
+    return timed(lambda number: _drop(site, ".snapshots", f"d{site.seed}-{number}"), _count(site))
+
+
+def fork(site: Site) -> Sample:
+    return timed(lambda number: _fork(site, f"b{site.seed}-{number}"), _count(site))
+
+
+def _prepare_drop_fork(site: Site) -> None:
+    prepare(site)
+    for number in range(_count(site)):
+        _fork(site, f"f{site.seed}-{number}")
+
+
+def drop_fork(site: Site) -> Sample:
+    return timed(lambda number: _drop(site, ".branches", f"f{site.seed}-{number}"), _count(site))
+
+
+def _edit(site: Site, number: int) -> None:
+    """Three files, as an agent edits them."""
+    top = _subvolume(site) if isinstance(site.place, Btrfs) else site.directory
+    for name in ("abc.py", "ast.py", "bdb.py"):
+        path = top / "py" / name
+        path.write_text(path.read_text()[:20000] + f"\n# {number}\n")
+
+
+def agent_loop(site: Site) -> Sample:
+    """Edit three files, keep the state: only the keeping is timed."""
+    each = []
+    for number in range(_count(site)):
+        _edit(site, number)
+        start = time.perf_counter()
+        _snapshot(site, f"a{site.seed}-{number}")
+        each.append(time.perf_counter() - start)
+    return Sample(sum(each), len(each), tuple(each))
+
+
+def restore(site: Site) -> Sample:
+    """Ten files were changed since; HeliosFS alone goes back in place."""
+    place = site.place
+    if not isinstance(place, Helios):
+        raise NotImplementedError
+    os.mkdir(place.directory / ".snapshots" / f"r{site.seed}")
+    names = sorted((site.directory / "py").glob("*.py"))[:10]
+    each = []
+    for number in range(20):
+        for path in names:
+            path.write_text(f"{number}\n")
+        verb = os.open(place.directory / ".heliosfs" / "restore", os.O_WRONLY)
+        start = time.perf_counter()
+        os.write(verb, f"r{site.seed}".encode())
+        each.append(time.perf_counter() - start)
+        os.close(verb)
+    return Sample(sum(each), len(each), tuple(each))
+
+
+class _Large:
+    """Snapshots of a large tree, in a volume of its own that is made once for all works with so many files."""
+
+    def __init__(self, files: int, changed: bool) -> None:
+        self._files = files
+        self._changed = changed
+
+    def prepare(self, site: Site) -> None:
+        if not isinstance(site.place, Helios):
+            raise NotImplementedError
+        self._volume(site)
+
+    def _volume(self, site: Site) -> Helios:
+        base = site.place.base / f"large{self._files}"
+        for place in site.place.beside:
+            if isinstance(place, Helios) and place.base.parent == base:
+                return place
+        base.mkdir()
+        volume = Helios(base)
+        site.place.beside.append(volume)
+        fill(volume.directory, self._files)
+        return volume
+
+    def run(self, site: Site) -> Sample:
+        top = self._volume(site).directory
+        if not self._changed:
+            return timed(lambda number: os.mkdir(top / ".snapshots" / f"q{site.seed}-{number}"), MANY)
+        each = []
+        for number in range(CHANGED_TIMES):
+            for file in range(CHANGED):
+                os.chmod(f"{top}/{file // PER_DIRECTORY}/{file}", 0o600 + number % 2)
+            start = time.perf_counter()
+            os.mkdir(top / ".snapshots" / f"{site.seed}-{number}")
+            each.append(time.perf_counter() - start)
+        return Sample(sum(each), len(each), tuple(each))
+
+
+def fill(top: Path, files: int) -> None:
+    """Empty files, a thousand to a directory."""
+    for number in range(files):
+        directory = f"{top}/{number // PER_DIRECTORY}"
+        if not number % PER_DIRECTORY:
+            os.mkdir(directory)
+        os.close(os.open(f"{directory}/{number}", os.O_WRONLY | os.O_CREAT))
+
+
+def _large(name: str, files: int, changed: bool) -> Work:
+    large = _Large(files, changed)
+    return Work(name, large.run, large.prepare, checkpoint=True)
+
+
+CHECKPOINTS: Final = (
+    Work("snapshot", snapshot, prepare, checkpoint=True),
+    Work("drop snapshot", drop_snapshot, _prepare_drop_snapshot, checkpoint=True),
+    Work("fork", fork, prepare, checkpoint=True),
+    Work("drop fork", drop_fork, _prepare_drop_fork, checkpoint=True),
+    Work("edit 3, snapshot", agent_loop, prepare, checkpoint=True),
+    Work("restore", restore, prepare, checkpoint=True),
+    _large("snapshot of nothing", 0, False),
+    _large("snapshot of 100,000", LARGE, False),
+    _large("snapshot, 10,000 changed", LARGE, True),
+)
