@@ -18,6 +18,7 @@ from heliosfs.store.store import Store
 from heliosfs.volume import operations
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.check_tree import TreeCheck
+from heliosfs.volume.scratch_root import ScratchRoots
 from heliosfs.volume.state_tree import StateTree
 from heliosfs.volume.volume import Volume
 
@@ -63,6 +64,7 @@ class _Check:
         self._blamed: set[bytes] = set()
         """Damaged objects that some state refers to."""
         self._files: set[int] = set()
+        self._roots: ScratchRoots | None = None
         self._well: tuple[bytes, StateTree, TreeCheck] | None = None
         """The last tree in which all was well: another one that differs little is checked where it does."""
 
@@ -143,6 +145,7 @@ class _Check:
 
     def _check_states(self, volume: Volume) -> None:
         """Each state once, with the names of all that have it."""
+        self._roots = ScratchRoots(volume.engine.objects, volume.registry.layers)
         shared: dict[bytes | int, tuple[Layer, list[str]]] = {}
         for name, state in _states(volume):
             if isinstance(state, Layer):
@@ -163,7 +166,8 @@ class _Check:
             self._problem(f"{', '.join(names[:_NAMES_MAX])}{more}: {problem}")
 
     def _check_state(self, volume: Volume, layer: Layer) -> Iterator[str]:
-        if layer.root and self._is_well(volume, layer.root):
+        root = self._root(layer)
+        if root and self._is_well(root):
             return
         tree = StateTree(volume.engine.tree.nodes, layer)
         self._blamed.update(tree.digests & self._bad.keys())
@@ -171,17 +175,26 @@ class _Check:
         problems = list(tree_check.run())
         yield from problems
         self._count(tree_check)
-        if layer.root and not problems:
-            self._well = layer.root, tree, tree_check
+        if root and not problems:
+            self._well = root, tree, tree_check
 
-    def _is_well(self, volume: Volume, root: bytes) -> bool:
+    def _root(self, layer: Layer) -> bytes | None:
+        """The root of a state, made up when it is not sealed; None when it has none for now, or is damaged."""
+        assert self._roots is not None
+        try:
+            return layer.root or self._roots.root(layer)
+        except (HeliosError, OSError, OverflowError, AssertionError, struct.error):
+            return None
+
+    def _is_well(self, root: bytes) -> bool:
         """Whether all is well in a tree, seen from the last one; False also when only a full check can tell."""
         if self._well is None:
             return False
+        assert self._roots is not None
         known, tree, tree_check = self._well
         self._well = None
         try:
-            affected = tree.advance(volume.engine.tree, known, root)
+            affected = tree.advance(self._roots.tree, known, root)
         except (HeliosError, OSError, OverflowError, struct.error):
             return False
         if not tree_check.still_holds(affected):
