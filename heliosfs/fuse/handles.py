@@ -15,6 +15,8 @@ from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import INO_BITS
 from heliosfs.fuse.inode_table import InodeTable
+from heliosfs.fuse.rights import stripped
+from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Inode
 
 SETTLED_NANOSECONDS: Final = 50_000_000
@@ -33,15 +35,15 @@ class OpenFile:
 
     __slots__ = ("inode", "mappable", "strip", "view", "writable")
 
-    def __init__(self, inode: Inode, flags: int, uid: int) -> None:
+    def __init__(self, inode: Inode, flags: int, uid: int, gid: int, pid: int) -> None:
         self.inode = inode
         self.view = inode.view
         access = flags & O_ACCMODE
         self.writable = bool(access)
         self.mappable = access == O_RDWR
         """A shared mapping of it can be written to, without our seeing it."""
-        self.strip = uid != 0
-        """Whoever opened it is not root: a write takes set-id bits away."""
+        self.strip = stripped(inode, uid, gid, pid) if access else KEEP
+        """What a write by whoever opened it does to set-id bits and capabilities."""
         inode.opens += 1
 
     def read(self, offset: int, size: int) -> Content:

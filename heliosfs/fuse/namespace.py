@@ -159,7 +159,7 @@ class Namespace:
         inode = view.make(view.root, name, S_IFREG | mode & 0o7777, caller)
         self._volume.set_snapshot_file(snapshot, inode.ino)
         entry = self._enter(tree, magic.SNAPSHOTS, snapshot)
-        file = OpenFile(inode, flags, caller.uid)
+        file = OpenFile(inode, flags, caller.uid, caller.gid, caller.pid)
         if file.writable:
             self._fillings.opened(inode)
         elif until_closed:

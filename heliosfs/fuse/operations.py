@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from os import O_ACCMODE, O_EXCL, O_TRUNC
-from stat import S_IFLNK, S_IFMT, S_IFREG
+from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import Any, Final
 
 import pyfuse3
@@ -42,6 +42,8 @@ from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
+from heliosfs.fuse.rights import stripped
+from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Caller, Inode
 
 KINDS: Final = (
@@ -269,6 +271,9 @@ class Operations(pyfuse3.Operations):
             return self._namespace.setattr(number, fields)
         inode = self._changeable(number, context)
         chown = fields.update_uid or fields.update_gid or not _changes_anything(fields)
+        strip = KEEP
+        if (chown or fields.update_size) and S_IFMT(inode.mode) != S_IFDIR:
+            strip = stripped(inode, context.uid, context.gid, context.pid, root_too=chown)
         inode.view.set_attributes(
             inode,
             mode=wanted.st_mode & _PERMISSION_BITS if fields.update_mode else None,
@@ -278,7 +283,7 @@ class Operations(pyfuse3.Operations):
             atime=wanted.st_atime_ns if fields.update_atime else None,
             mtime=wanted.st_mtime_ns if fields.update_mtime else None,
             ctime=wanted.st_ctime_ns if fields.update_ctime else None,
-            strip_privileges=S_IFMT(inode.mode) == S_IFREG and (chown or (fields.update_size and context.uid != 0)),
+            strip_privileges=strip,
         )
         if inode.ino == ROOT_INO and (chown or fields.update_mode) and self.attributes_changed is not None:
             return self._tell(self.attributes_changed, inode)
@@ -314,7 +319,7 @@ class Operations(pyfuse3.Operations):
             return self._namespace.open(number, flags, context)
         if flags & (O_ACCMODE | O_TRUNC):
             self._open_for_change(inode, flags, context)
-        return self._opened(inode, flags, context.uid)
+        return self._opened(inode, flags, context)
 
     def _open_for_change(self, inode: Inode, flags: int, context: RequestContext) -> None:
         view = inode.view
@@ -323,12 +328,14 @@ class Operations(pyfuse3.Operations):
         if self._filling:
             self._fillings.check(view, context.pid)
         if flags & O_TRUNC:
-            view.set_attributes(inode, size=0, strip_privileges=context.uid != 0)
+            strip = stripped(inode, context.uid, context.gid, context.pid)
+            view.set_attributes(inode, size=0, strip_privileges=strip)
         if self._filling and flags & O_ACCMODE:
             self._fillings.opened(inode)
 
-    def _opened(self, inode: Inode, flags: int, uid: int) -> FileInfo:
-        return FileInfo(fh=FileHandleT(self._handles.add(self._open_file(inode, flags, uid))))
+    def _opened(self, inode: Inode, flags: int, context: RequestContext) -> FileInfo:
+        file = self._open_file(inode, flags, context.uid, context.gid, context.pid)
+        return FileInfo(fh=FileHandleT(self._handles.add(file)))
 
     @handler
     def create(
@@ -348,7 +355,7 @@ class Operations(pyfuse3.Operations):
             if self._filling and flags & O_ACCMODE:
                 self._fillings.opened(inode)
         entry = self._table.enter(inode)
-        return self._opened(inode, flags, context.uid), entry
+        return self._opened(inode, flags, context), entry
 
     def _existing(self, directory: Inode, name: bytes, flags: int, context: RequestContext) -> Inode:
         """The kernel took a name for free that has a file: it may be opened all the same."""

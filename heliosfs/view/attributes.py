@@ -1,12 +1,12 @@
 """Attributes: mode, owner, size, times."""
 
 import errno
-from stat import S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
+from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
 from heliosfs.layers.delta import Change
-from heliosfs.view.content import Content
+from heliosfs.view.content import KEEP, Content
 from heliosfs.view.inode import Inode
 
 PERMISSION_BITS = 0o7777
@@ -26,12 +26,12 @@ class Attributes(Content):
         atime: int | None = None,
         mtime: int | None = None,
         ctime: int | None = None,
-        strip_privileges: bool = False,
+        strip_privileges: int = KEEP,
     ) -> None:
         """Change what is not None, at once. Times in ns; the change time is now unless given.
 
-        `strip_privileges`: the caller's change takes set-id bits and capabilities away, as one of size or owner does.
-        A change of owner always does, for files that can be executed.
+        `strip_privileges`: what the caller's change does to set-id bits and capabilities (KEEP, STRIP, STRIP_GROUP).
+        A change of owner always takes set-id bits away, from all but directories.
         """
         self._check_writable()
         if size is not None and S_IFMT(inode.mode) != S_IFREG:
@@ -39,7 +39,7 @@ class Attributes(Content):
         if size is not None and size < 0:
             raise Refusal(errno.EINVAL)
         if strip_privileges:
-            self._strip_privileges(inode)
+            self._strip_privileges(inode, strip_privileges)
         changes: list[Change] = []
         stamp = now() if ctime is None else ctime
         if size is not None:
@@ -62,7 +62,7 @@ class Attributes(Content):
             inode.uid = uid
         if gid is not None:
             inode.gid = gid
-        if not mode_given and S_IFMT(inode.mode) == S_IFREG:
+        if not mode_given and S_IFMT(inode.mode) != S_IFDIR:
             inode.mode &= ~S_ISUID
             if inode.mode & S_IXGRP:
                 inode.mode &= ~S_ISGID

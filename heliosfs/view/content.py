@@ -26,6 +26,12 @@ CAPABILITY = b"security.capability"
 """The extended attribute with a program's file capabilities: a change of the content takes it away."""
 
 
+KEEP, STRIP, STRIP_GROUP = 0, 1, 2
+"""What a change of content or owner does to set-id bits and capabilities. Mostly nothing when root makes it, and when
+others do it takes them away, but for a set-group-id bit without execution by the group: that one goes only when whoever
+makes the change is not in the group."""
+
+
 def read_extent(engine: Engine, extent: Extent) -> bytes | memoryview:
     """The bytes of one extent."""
     start, end, kind, source, skip = extent
@@ -62,7 +68,7 @@ class Content(Inodes):
             return read_extent(self.engine, extents[0])
         return b"".join([read_extent(self.engine, extent) for extent in extents])
 
-    def write(self, inode: Inode, offset: int, data: bytes, strip_privileges: bool = False) -> int:
+    def write(self, inode: Inode, offset: int, data: bytes, strip_privileges: int = KEEP) -> int:
         """Put bytes at `offset`; how many. They are in the journal when this returns."""
         self._check_writable()
         if S_IFMT(inode.mode) != S_IFREG:
@@ -74,7 +80,7 @@ class Content(Inodes):
         if end > FILE_BYTES_MAX:
             raise Refusal(errno.EFBIG)
         if strip_privileges:
-            self._strip_privileges(inode)
+            self._strip_privileges(inode, strip_privileges)
         size = inode.size
         if offset >= size:
             inode.allocated += length
@@ -134,10 +140,10 @@ class Content(Inodes):
         if inode.orphan is None and inode.ino in self.top.uncut:
             self.engine.closed.append((self.top, inode.ino))
 
-    def _strip_privileges(self, inode: Inode) -> None:
-        """What a change of content by anyone but root takes away: set-id bits and file capabilities."""
+    def _strip_privileges(self, inode: Inode, strip: int) -> None:
+        """Take set-id bits and file capabilities away, as STRIP or STRIP_GROUP say."""
         mode = inode.mode & ~S_ISUID
-        if mode & S_IXGRP:
+        if mode & S_IXGRP or strip == STRIP_GROUP:
             mode &= ~S_ISGID
         changes: list[Change] = []
         if stack.find_xattr(self.engine.tree, self._layer(inode), inode.ino, CAPABILITY) is not None:
