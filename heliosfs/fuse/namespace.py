@@ -30,6 +30,7 @@ from heliosfs.fuse.numbers import is_reserved, pack, unpack
 from heliosfs.fuse.reports import Report, Reports
 from heliosfs.fuse.rights import Requester, check_may_write
 from heliosfs.fuse.trees import Source, Tree, Trees, top_inode
+from heliosfs.view.acl import ACCESS
 from heliosfs.view.inode import Caller, Inode
 from heliosfs.view.names import NOREPLACE
 from heliosfs.view.view import View
@@ -99,6 +100,13 @@ class Namespace:
         tree, ino = self._node(number)
         report = self._reports.get(number)
         return self._attributes(tree, ino) if report is None else self._report_attributes(tree, report)
+
+    def acl(self, number: int, name: bytes) -> bytes:
+        """An access control list: .snapshots and .branches have the root directory's, as they have its mode."""
+        tree, ino = self._node(number)
+        if ino not in magic.CONTAINERS or name != ACCESS:
+            raise Refusal(errno.ENODATA)
+        return tree.view.get_xattr(tree.root, name)
 
     def forget(self, number: int, lookups: int) -> None:
         self._reports.forget(number, lookups)

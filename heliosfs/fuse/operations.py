@@ -5,7 +5,7 @@ An inode that `InodeTable` does not know is one of the reserved names, or gone: 
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from os import O_ACCMODE, O_EXCL, O_TRUNC
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import Any, Final
@@ -42,9 +42,10 @@ from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
-from heliosfs.fuse.rights import stripped
+from heliosfs.fuse.rights import is_member, stripped
 from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Caller, Inode
+from heliosfs.view.xattrs import ACLS
 
 KINDS: Final = (
     "lookup", "forget", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "symlink",
@@ -53,8 +54,7 @@ KINDS: Final = (
 )  # fmt: skip
 
 _NAMESPACES: Final = (b"user.", b"trusted.", b"security.")
-"""Kinds of extended attributes that there are. Access control lists (system.posix_acl_...) are not among
-them."""
+"""Kinds of extended attributes that there are; besides, access control lists where they are on."""
 _SELINUX: Final = b"security.selinux"
 _TRUSTED: Final = b"trusted."
 
@@ -87,7 +87,7 @@ class Operations(pyfuse3.Operations):
         self.activity = activity
         self.initialized: Callable[[], None] | None = None
         """Told when libfuse has taken the kernel's greeting."""
-        self.attributes_changed: Callable[[Inode], Awaitable[None]] | None = None
+        self.attributes_changed: Callable[[Inode], Coroutine[Any, Any, None]] | None = None
         """Told when owner or mode of a tree's root change: those of its reserved names follow."""
         self._table = table
         self._known = table.known
@@ -99,6 +99,7 @@ class Operations(pyfuse3.Operations):
         self._commits = commits
         self._store_path = store_path
         self._list_magic = options.list_magic
+        self._acl = options.acl
         self._relatime = options.relatime
         self._open_file = OpenFileWithAccessTime if options.relatime else OpenFile
         self._digests = ContentDigests()
@@ -138,17 +139,17 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         directory = self._parent(parent, name, context)
         caller = Caller(context.uid, context.gid, context.pid)
-        return self._table.enter(directory.view.make(directory, name, mode, caller, rdev))
+        return self._table.enter(directory.view.make(directory, name, mode, caller, rdev, umask=self._umask(context)))
 
     @handler
     def mkdir(
         self, parent: InodeT, name: FileNameT, mode: ModeT, context: RequestContext
     ) -> EntryAttributes | Coroutine[Any, Any, EntryAttributes]:
         if parent not in self._known:
-            return self._namespace.mkdir(parent, name, mode, context)
+            return self._namespace.mkdir(parent, name, self._masked(mode, context), context)
         directory = self._parent(parent, name, context)
         caller = Caller(context.uid, context.gid, context.pid)
-        return self._table.enter(directory.view.make(directory, name, mode, caller))
+        return self._table.enter(directory.view.make(directory, name, mode, caller, umask=self._umask(context)))
 
     @handler
     def symlink(self, parent: InodeT, name: FileNameT, target: FileNameT, context: RequestContext) -> EntryAttributes:
@@ -236,6 +237,15 @@ class Operations(pyfuse3.Operations):
             self._fillings.check(directory.view, context.pid)
         return directory
 
+    def _umask(self, context: RequestContext) -> int | None:
+        """What a view needs of the caller's mask: with access control lists it is up to us, without the kernel has
+        applied it."""
+        return int(context.umask) if self._acl else None
+
+    def _masked(self, mode: int, context: RequestContext) -> ModeT:
+        """A mode where nothing is inherited."""
+        return ModeT(mode & ~context.umask if self._acl else mode)
+
     def _inode(self, number: int, otherwise: int) -> Inode:
         """An inode of a view; for reserved names `otherwise` is the answer."""
         inode = self._known.get(number)
@@ -289,7 +299,7 @@ class Operations(pyfuse3.Operations):
             return self._tell(self.attributes_changed, inode)
         return self._table.attributes(inode)
 
-    async def _tell(self, changed: Callable[[Inode], Awaitable[None]], inode: Inode) -> EntryAttributes:
+    async def _tell(self, changed: Callable[[Inode], Coroutine[Any, Any, None]], inode: Inode) -> EntryAttributes:
         await changed(inode)
         return self._table.attributes(inode)
 
@@ -342,11 +352,12 @@ class Operations(pyfuse3.Operations):
         self, parent: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, context: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         if parent not in self._known:
-            return self._namespace.create(parent, name, mode, flags, context)
+            return self._namespace.create(parent, name, self._masked(mode, context), flags, context)
         directory = self._parent(parent, name, context)
         caller = Caller(context.uid, context.gid, context.pid)
         try:
-            inode = directory.view.make(directory, name, S_IFREG | mode & _PERMISSION_BITS, caller)
+            mode = ModeT(S_IFREG | mode & _PERMISSION_BITS)
+            inode = directory.view.make(directory, name, mode, caller, umask=self._umask(context))
         except Refusal as refusal:
             if refusal.errno != errno.EEXIST or flags & O_EXCL:
                 raise
@@ -428,6 +439,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def getxattr(self, number: InodeT, name: XAttrNameT, context: RequestContext) -> bytes | Coroutine[Any, Any, bytes]:
+        if self._acl and name in ACLS:
+            return self._get_acl(number, name)
         if not name.startswith(_NAMESPACES) or name == _SELINUX:
             # Not ENODATA: that would have `ls -l` ask again for every file.
             raise FUSEError(errno.EOPNOTSUPP)
@@ -436,25 +449,53 @@ class Operations(pyfuse3.Operations):
             return self._digests.get(inode, name)
         return inode.view.get_xattr(inode, name)
 
+    def _get_acl(self, number: int, name: bytes) -> bytes:
+        inode = self._known.get(number)
+        return self._namespace.acl(number, name) if inode is None else inode.view.get_xattr(inode, name)
+
     @handler
-    def setxattr(self, number: InodeT, name: XAttrNameT, value: bytes, context: RequestContext) -> None:
+    def setxattr(
+        self, number: InodeT, name: XAttrNameT, value: bytes, context: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
         inode = self._changeable(number, context)
+        if self._acl and name in ACLS:
+            return self._set_acl(inode, name, value, context)
         _check_attribute(name)
         inode.view.set_xattr(inode, name, value, 0)
+        return None
+
+    def _set_acl(
+        self, inode: Inode, name: bytes, value: bytes, context: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
+        member = context.uid == 0 or is_member(inode.gid, context.gid, context.pid)
+        inode.view.set_acl(inode, name, value, keep_set_group_id=member)
+        return self._acl_changed(inode)
+
+    def _acl_changed(self, inode: Inode) -> Coroutine[Any, Any, None] | None:
+        """The kernel drops what it knew of this inode itself."""
+        if inode.ino == ROOT_INO and self.attributes_changed is not None:
+            return self.attributes_changed(inode)
+        return None
 
     @handler
     def listxattr(self, number: InodeT, context: RequestContext) -> Sequence[XAttrNameT]:
         inode = self._known.get(number)
         if inode is None:
             return []
-        names = inode.view.list_xattrs(inode)
+        names = [name for name in inode.view.list_xattrs(inode) if self._acl or name not in ACLS]
         return [XAttrNameT(name) for name in names if context.uid == 0 or not name.startswith(_TRUSTED)]
 
     @handler
-    def removexattr(self, number: InodeT, name: XAttrNameT, context: RequestContext) -> None:
+    def removexattr(
+        self, number: InodeT, name: XAttrNameT, context: RequestContext
+    ) -> Coroutine[Any, Any, None] | None:
         inode = self._changeable(number, context)
+        if self._acl and name in ACLS:
+            inode.view.remove_acl(inode, name)
+            return self._acl_changed(inode)
         _check_attribute(name)
         inode.view.remove_xattr(inode, name)
+        return None
 
 
 def _changes_anything(fields: SetattrFields) -> bool:

@@ -29,6 +29,9 @@ class Options:
     suid: bool = False
     exec: bool = True
     """What nodev, nosuid and noexec deny."""
+    acl: bool = False
+    """Access control lists (setfacl, getfacl). Needs own_mount; the kernel checks rights then, whatever
+    default_permissions says."""
     relatime: bool = False
     """Keep access times as the kernel's relatime does, at the price of a change per file read."""
     list_magic: bool = False

@@ -18,10 +18,16 @@ CACHE_SYMLINKS: Final = 1 << 23
 HANDLE_KILLPRIV_V2: Final = 1 << 28
 """We clear set-id bits and capabilities ourselves; otherwise the kernel asks for them before every write."""
 WANTED: Final = PARALLEL_DIROPS | CACHE_SYMLINKS | HANDLE_KILLPRIV_V2
+POSIX_ACL: Final = 1 << 20
+"""The kernel checks access control lists, which it keeps and gets as extended attributes."""
+DONT_MASK: Final = 1 << 6
+"""We apply the umask to new files, since a default access control list stands in its place."""
+ACLS: Final = POSIX_ACL | DONT_MASK
 NAMES: Final = {
     PARALLEL_DIROPS: "parallel_dirops",
     CACHE_SYMLINKS: "cache_symlinks",
     HANDLE_KILLPRIV_V2: "handle_killpriv_v2",
+    POSIX_ACL: "posix_acl",
 }
 
 _REQUEST_BYTES_MAX: Final = 1 << 20
@@ -42,10 +48,12 @@ class HandshakeFailed(Exception):
 class Relay:
     """Stands between the device and libfuse until the session is established."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, required: int = 0) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours = ours
         self._device = device
+        self._required = required
+        """Flags without which there is to be no mount."""
         self._offered = 0
         self._asked = False
         self.active = 0
@@ -80,7 +88,9 @@ class Relay:
         answer = bytearray(self._ours.recv(_REQUEST_BYTES_MAX))
         if len(answer) < _ANSWER_BYTES_MIN or struct.unpack_from("<i", answer, _ANSWER_ERROR_OFFSET) != (0,):
             raise HandshakeFailed("libfuse refused the kernel's greeting")
-        self.active = WANTED & self._offered
+        if self._required & ~self._offered:
+            raise HandshakeFailed("the kernel cannot do what the mount options ask for")
+        self.active = (WANTED | self._required) & self._offered
         (flags,) = struct.unpack_from("<I", answer, _ANSWER_FLAGS_OFFSET)
         struct.pack_into("<I", answer, _ANSWER_FLAGS_OFFSET, flags | self.active)
         os.write(self._device, answer)

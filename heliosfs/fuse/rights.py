@@ -5,11 +5,13 @@ everyone is for the owner of the root directory and for root.
 """
 
 import errno
+from os import W_OK
 from stat import S_ISGID, S_IWGRP, S_IWOTH, S_IWUSR, S_IXGRP
 from typing import NamedTuple
 
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse import processes
+from heliosfs.view.acl import ACCESS, permits
 from heliosfs.view.content import KEEP, STRIP, STRIP_GROUP
 from heliosfs.view.inode import Caller, Inode
 
@@ -56,6 +58,10 @@ def _may_write(root: Inode, requester: Requester) -> bool:
     uid, gid, pid = requester
     if uid == 0:
         return True
+    acl = root.view.acl(root, ACCESS)
+    if acl is not None:
+        in_group = is_member(root.gid, gid, pid)
+        return permits(acl, W_OK, uid == root.uid, uid, in_group, lambda wanted: is_member(wanted, gid, pid))
     if uid == root.uid:
         return bool(root.mode & S_IWUSR)
     if is_member(root.gid, gid, pid):

@@ -14,10 +14,11 @@ from typing import Final
 
 import pyfuse3
 
+from heliosfs.base.errors import HeliosError
 from heliosfs.fuse import mount_table
 from heliosfs.fuse.loop import RequestLoop
 from heliosfs.fuse.options import Options
-from heliosfs.fuse.relay import NAMES, HandshakeFailed, Relay
+from heliosfs.fuse.relay import ACLS, NAMES, HandshakeFailed, Relay
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Session:
         own; otherwise it is the end of `operations.init`."""
         if self._options.own_mount and self._options.fast_loop:
             try:
-                relay = Relay(self._mount())
+                relay = Relay(self._mount(), ACLS if self._options.acl else 0)
             except OSError as error:
                 self.own_failure = str(error)
                 log.warning("mounting through pyfuse3, because our own way failed: %s", error)
@@ -70,6 +71,9 @@ class Session:
     def start_plain(self, operations: pyfuse3.Operations, loop: RequestLoop) -> None:
         """Mount in pyfuse3's own way."""
         self.relay = None
+        if self._options.acl:
+            why = f", which failed: {self.own_failure}" if self.own_failure else ""
+            raise HeliosError(f"cannot mount at {self.mountpoint}: acl needs own_mount and fast_loop{why}")
         if self._options.fast_loop:
             loop.install()
         self._init(operations, self.mountpoint, set(self._option_words()))
@@ -78,6 +82,7 @@ class Session:
         """Undo a start whose handshake failed."""
         log.warning("mounting through pyfuse3, because the handshake failed: %s", error)
         assert self.relay is not None
+        self.own_failure = str(error)
         self.relay.abandon()
         self._unmount(lazy=True)
         self.close()

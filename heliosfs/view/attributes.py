@@ -5,7 +5,9 @@ from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
+from heliosfs.base.keys import XATTR
 from heliosfs.layers.delta import Change
+from heliosfs.view import acl as acls
 from heliosfs.view.content import KEEP, Content
 from heliosfs.view.inode import Inode
 
@@ -45,8 +47,9 @@ class Attributes(Content):
         if size is not None:
             changes = self._truncation(inode, size)
             inode.mtime = stamp
+        freeing = bool(changes)
         if mode is not None:
-            inode.mode = S_IFMT(inode.mode) | mode & PERMISSION_BITS
+            changes += self._change_mode(inode, mode)
         if uid is not None or gid is not None:
             self._change_owner(inode, uid, gid, mode is not None)
         if atime is not None:
@@ -54,7 +57,14 @@ class Attributes(Content):
         if mtime is not None:
             inode.mtime = mtime
         inode.ctime = stamp
-        self._change(inode, changes, freeing=bool(changes))
+        self._change(inode, changes, freeing=freeing)
+
+    def _change_mode(self, inode: Inode, mode: int) -> list[Change]:
+        inode.mode = S_IFMT(inode.mode) | mode & PERMISSION_BITS
+        acl = self.acl(inode, acls.ACCESS)
+        if acl is None:
+            return []
+        return [(inode.ino, XATTR, acls.ACCESS, acls.encode(acls.changed_mode(acl, mode)))]
 
     @staticmethod
     def _change_owner(inode: Inode, uid: int | None, gid: int | None, mode_given: bool) -> None:

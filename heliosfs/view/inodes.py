@@ -10,12 +10,13 @@ Invariants:
 import errno
 from typing import TYPE_CHECKING
 
-from heliosfs.base.errors import Refusal
+from heliosfs.base.errors import Corruption, Refusal
 from heliosfs.base.keys import INODE, ROOT_INO, split_link
 from heliosfs.layers import stack
 from heliosfs.layers.delta import Change
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.replay import BATCH, encode
+from heliosfs.view import acl as acls
 from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Inode
 
@@ -92,6 +93,16 @@ class Inodes:
             else:
                 del self.inodes[ino]
         return affected
+
+    def acl(self, inode: Inode, name: bytes) -> acls.Acl | None:
+        """An access control list (`acl.ACCESS` or `acl.DEFAULT`) of an inode, or None."""
+        value = stack.find_xattr(self.engine.tree, self._layer(inode), inode.ino, name)
+        if value is None:
+            return None
+        try:
+            return acls.decode(value)
+        except Refusal as refusal:
+            raise Corruption("access control list", f"inode {inode.ino}") from refusal
 
     def _orphan(self, inode: Inode, private: Layer) -> None:
         inode.orphan = private

@@ -12,12 +12,13 @@ from typing import Final
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
-from heliosfs.base.keys import ENTRY, INODE, LINK, ROOT_INO, SYMLINK, link_suffix, split_link
+from heliosfs.base.keys import ENTRY, INODE, LINK, ROOT_INO, SYMLINK, XATTR, link_suffix, split_link
 from heliosfs.base.limits import LINKS_MAX, NAME_BYTES_MAX, SYMLINK_BYTES_MAX
 from heliosfs.base.records import ENTRY_TYPE_BITS, entry
 from heliosfs.layers import stack
 from heliosfs.layers.delta import FRESH, MADE, REMOVED, Change
 from heliosfs.layers.layer import Layer
+from heliosfs.view import acl as acls
 from heliosfs.view.inode import Caller, Inode
 from heliosfs.view.inodes import Inodes
 
@@ -80,9 +81,20 @@ class Names(Inodes):
         return b"" if target is None else target
 
     def make(
-        self, parent: Inode, name: bytes, mode: int, caller: Caller, rdev: int = 0, target: bytes = b""
+        self,
+        parent: Inode,
+        name: bytes,
+        mode: int,
+        caller: Caller,
+        rdev: int = 0,
+        target: bytes = b"",
+        umask: int | None = None,
     ) -> Inode:
-        """A new file of any type, as the type bits of `mode` say; `target` is for symbolic links."""
+        """A new file of any type, as the type bits of `mode` say; `target` is for symbolic links.
+
+        With `umask` the directory's default access control list applies, or the mask where there is none; without it
+        the mask has been applied already, and there is no inheritance.
+        """
         self._check_place(parent, name)
         kind = S_IFMT(mode)
         if len(target) > SYMLINK_BYTES_MAX:
@@ -91,6 +103,9 @@ class Names(Inodes):
             raise Refusal(errno.EMLINK)
         if self._entry(parent, name) is not None:
             raise Refusal(errno.EEXIST)
+        lists: list[tuple[bytes, bytes]] = []
+        if umask is not None and kind != S_IFLNK:
+            mode, lists = self._inherited(parent, mode, umask)
         inode = self._new_inode(parent, mode, caller)
         inode.rdev = rdev
         changes: list[Change] = [
@@ -98,6 +113,7 @@ class Names(Inodes):
             (inode.ino, LINK, link_suffix(parent.ino, name), b""),
             (parent.ino, ENTRY, name, entry(inode.ino, mode)),
         ]
+        changes += [(inode.ino, XATTR, key, value) for key, value in lists]
         if kind == S_IFLNK:
             inode.size = len(target)
             changes.append((inode.ino, SYMLINK, b"", target))
@@ -107,6 +123,17 @@ class Names(Inodes):
         self._commit(changes, inode, parent)
         self.inodes[inode.ino] = inode
         return inode
+
+    def _inherited(self, parent: Inode, mode: int, umask: int) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """The mode of something new in a directory, and the access control lists that it begins with."""
+        default = self.acl(parent, acls.DEFAULT)
+        if default is None:
+            return mode & ~(umask & acls.PERMISSIONS), []
+        access = acls.inherited(default, mode)
+        lists = [] if acls.is_minimal(access) else [(acls.ACCESS, acls.encode(access))]
+        if S_IFMT(mode) == S_IFDIR:
+            lists.append((acls.DEFAULT, acls.encode(default)))
+        return mode & ~acls.PERMISSIONS | acls.permissions(access), lists
 
     def _new_inode(self, parent: Inode, mode: int, caller: Caller) -> Inode:
         inode = Inode(self._view(), self.engine.allocate_ino())

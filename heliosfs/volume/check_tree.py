@@ -6,12 +6,13 @@ See `view.names` and `view.content` for the invariants.
 from collections.abc import Callable, Iterator
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
 
-from heliosfs.base.errors import Corruption
+from heliosfs.base.errors import Corruption, Refusal
 from heliosfs.base.keys import FIRST_INO, ROOT_INO, link_suffix, split_link
 from heliosfs.base.limits import FILE_BYTES_MAX, NAME_BYTES_MAX
 from heliosfs.base.quoting import shown
 from heliosfs.base.records import ENTRY_TYPE_BITS, HOLE, Extent, InodeRecord, decode_inode
 from heliosfs.layers.delta import Delta
+from heliosfs.view import acl as acls
 from heliosfs.volume.state_tree import Gap, StateTree
 
 _TYPES = {S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK}
@@ -66,6 +67,8 @@ class TreeCheck:
         """What is wrong with one inode."""
         record = self.records.get(ino)
         yield from self._content(delta, record)
+        if record is not None and delta.xattrs:
+            yield from _acls(delta.xattrs, record)
         if record is not None and not self._tree.gaps:
             yield from self._names(ino, delta, record)
             yield from self._entries(ino, delta, record)
@@ -214,3 +217,18 @@ class TreeCheck:
                 faults[fault] = (first, extent[1])
         for fault, (start, end) in faults.items():
             yield f"bytes {start} to {end} cannot be read: {fault}"
+
+
+def _acls(xattrs: dict[bytes, bytes | None], record: InodeRecord) -> Iterator[str]:
+    """Access control lists can be read, and agree with the mode."""
+    for name in (acls.ACCESS, acls.DEFAULT):
+        value = xattrs.get(name)
+        if value is None:
+            continue
+        try:
+            acl = acls.decode(value)
+        except Refusal as refusal:
+            yield f"its {name.decode()} cannot be read: {refusal}"
+            continue
+        if name == acls.ACCESS and acls.permissions(acl) != record.mode & acls.PERMISSIONS:
+            yield f"its mode {record.mode & acls.PERMISSIONS:o} does not agree with its access control list"

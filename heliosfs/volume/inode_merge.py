@@ -105,8 +105,6 @@ class InodeMerge:
         mode = decided.one_of(*(S_IMODE(record.mode) for record in records))
         uid = decided.one_of(*(record.uid for record in records))
         gid = decided.one_of(*(record.gid for record in records))
-        if (mode, uid, gid) != (S_IMODE(inode.mode), inode.uid, inode.gid):
-            self._view.set_attributes(inode, mode=mode, uid=uid, gid=gid)
         versions = (self._base.xattrs(old), self._mine.xattrs(ours), self._their.xattrs(theirs))
         present = {name: self._view.get_xattr(inode, name) for name in self._view.list_xattrs(inode)}
         for name in sorted({*versions[0], *versions[1], *versions[2]}):
@@ -115,6 +113,9 @@ class InodeMerge:
                 self._view.set_xattr(inode, name, value)
             elif value is None and name in present:
                 self._view.remove_xattr(inode, name)
+        # After the access control lists, which say something of the mode as well.
+        if (mode, uid, gid) != (S_IMODE(inode.mode), inode.uid, inode.gid):
+            self._view.set_attributes(inode, mode=mode, uid=uid, gid=gid)
         return decided.all
 
 

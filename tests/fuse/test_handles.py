@@ -165,7 +165,7 @@ def test_handles_count_what_can_be_mapped_for_writing(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", S_IFREG | 0o644, CALLER)
     handles = Handles()
-    numbers = [handles.add(OpenFile(inode, flags, 0)) for flags in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)]
+    numbers = [handles.add(OpenFile(inode, flags, 0, 0, 0)) for flags in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)]
     assert len(set(numbers)) == 3 and inode.opens == 3 and handles.mappable == 1
     for number in numbers:
         handles.remove(number)
@@ -175,17 +175,17 @@ def test_handles_count_what_can_be_mapped_for_writing(volume: Volume) -> None:
 def test_writers_who_are_not_root_take_privileges_away(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", S_IFREG | 0o6755, CALLER)
-    OpenFile(inode, os.O_WRONLY, 0).write(0, b"root")
+    OpenFile(inode, os.O_WRONLY, 0, 0, 0).write(0, b"root")
     assert inode.mode & 0o6000 == 0o6000
-    OpenFile(inode, os.O_WRONLY, 1000).write(0, b"user")
+    OpenFile(inode, os.O_WRONLY, 1000, 1000, 0).write(0, b"user")
     assert inode.mode & 0o6000 == 0
-    assert bytes(OpenFile(inode, os.O_RDONLY, 0).read(0, 10)) == b"user"
+    assert bytes(OpenFile(inode, os.O_RDONLY, 0, 0, 0).read(0, 10)) == b"user"
 
 
 def test_access_times_change_once_after_a_change(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", S_IFREG | 0o644, CALLER)
-    opened = OpenFileWithAccessTime(inode, os.O_RDONLY, 0)
+    opened = OpenFileWithAccessTime(inode, os.O_RDONLY, 0, 0, 0)
     view.set_attributes(inode, atime=1, mtime=2)
     changed = inode.ctime
     opened.read(0, 1)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from heliosfs.fuse.relay import (
+    ACLS,
     CACHE_SYMLINKS,
     HANDLE_KILLPRIV_V2,
     NAMES,
     PARALLEL_DIROPS,
+    POSIX_ACL,
     WANTED,
     HandshakeFailed,
     Relay,
@@ -38,10 +40,10 @@ def answer(flags: int, error: int = 0, body_bytes: int = 64) -> bytes:
 class Kernel:
     """The other end of the device."""
 
-    def __init__(self) -> None:
+    def __init__(self, required: int = 0) -> None:
         self.end, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.device = device.detach()
-        self.relay = Relay(self.device)
+        self.relay = Relay(self.device, required)
 
     def libfuse_reads(self) -> bytes:
         return os.read(self.relay.descriptor, 1 << 20)
@@ -137,5 +139,15 @@ def test_whatever_is_unexpected_fails_and_can_be_given_up(kernel: Kernel, talk: 
         os.fstat(kernel.device)
 
 
+def test_what_is_required_is_asked_for_or_there_is_no_mount() -> None:
+    kernel = Kernel(ACLS)
+    assert shake_hands(kernel, WANTED | ACLS, 0) == answer(WANTED | ACLS)
+    kernel.close()
+    kernel = Kernel(ACLS)
+    with pytest.raises(HandshakeFailed, match="mount options"):
+        shake_hands(kernel, WANTED | POSIX_ACL, 0)
+    kernel.close()
+
+
 def test_every_wanted_flag_has_a_name() -> None:
-    assert sum(NAMES) == WANTED
+    assert sum(NAMES) == WANTED | POSIX_ACL

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,35 @@ from .support import on_host
 from .volumes import mounted, scratch_directory
 
 PROCESSES = 3
+ACL = bytes.fromhex("01000700ffffffff 02000700e8030000 04000500ffffffff 10000700ffffffff 20000500ffffffff")
+"""Entries of a list that says more than permission bits do, as setxattr(2) takes them."""
 
 
-@pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
+@contextlib.contextmanager
+def arena_of(options: Sequence[str]) -> Iterator[Arena]:
     with scratch_directory() as base:
         if on_host:
             yield HostArena(base)
         else:
-            with mounted(MOUNT_OPTIONS) as volume:
+            with mounted(options) as volume:
                 yield VolumeArena(base, volume)
+
+
+@pytest.fixture(scope="module")
+def arena() -> Iterator[Arena]:
+    with arena_of(MOUNT_OPTIONS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def arena_with_acl() -> Iterator[Arena]:
+    with scratch_directory() as directory:
+        try:
+            os.setxattr(directory, "system.posix_acl_access", bytes.fromhex("02000000") + ACL)
+        except OSError as error:
+            pytest.skip(f"the host's filesystem has no access control lists: {error}")
+    with arena_of([*MOUNT_OPTIONS, "acl"]) as made:
+        yield made
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
@@ -36,6 +57,12 @@ def test_the_mount_behaves_as_the_host(arena: Arena, seed: int) -> None:
 def test_snapshots_forks_and_kills_disturb_nothing(arena: Arena, seed: int) -> None:
     found = duel(arena, program(seed, 600, PROCESSES, disturb=True), PROCESSES)
     assert found is None, f"scripts/fuzz --seed {seed} --steps 600 --disturb\n{found}"
+
+
+@pytest.mark.parametrize("seed", range(201, 203))
+def test_access_control_lists_are_those_of_the_host(arena_with_acl: Arena, seed: int) -> None:
+    found = duel(arena_with_acl, program(seed, 800, PROCESSES, acl=True), PROCESSES)
+    assert found is None, f"scripts/fuzz --acl --seed {seed} --steps 800\n{found}"
 
 
 class PlantedArena(HostArena):

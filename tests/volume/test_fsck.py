@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from heliosfs.base.errors import Corruption, HeliosError
-from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, ROOT_INO, SYMLINK, key, link_suffix
+from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, ROOT_INO, SYMLINK, XATTR, key, link_suffix
 from heliosfs.base.records import CHUNK, WRITTEN, decode_inode, encode_extent, encode_inode, entry
 from heliosfs.layers import persistence
 from heliosfs.layers.extents import END
@@ -22,6 +22,7 @@ from heliosfs.store.database import LAYERS, OPERATIONS, RECORDS
 from heliosfs.store.journal import OFFSET_BITS, OFFSET_MASK
 from heliosfs.store.packs import HEADER_BYTES
 from heliosfs.store.store import Store
+from heliosfs.view import acl
 from heliosfs.view.view import View
 from heliosfs.volume import fsck, operations
 from heliosfs.volume.check_tree import TreeCheck
@@ -266,6 +267,9 @@ TAMPERED: list[tuple[str, Tamper]] = [
     ("it is no directory, but has", lambda view: (
         view.resolve(b"fifo").ino, ENTRY, b"in", entry(view.resolve(b"sparse").ino, 0o100644).to_bytes(5, "big"))),
     ("a directory with 2 names", lambda view: (view.resolve(b"dir").ino, LINK, link_suffix(ROOT_INO, b"x"), b"")),
+    ("fifo .*posix_acl_access cannot be read", lambda view: (view.resolve(b"fifo").ino, XATTR, acl.ACCESS, b"rubbish")),
+    ("fifo .*its mode 644 does not agree", lambda view: (view.resolve(b"fifo").ino, XATTR, acl.ACCESS, acl.encode([
+        acl.Entry(acl.USER_OBJ, 6), acl.Entry(acl.GROUP_OBJ, 4), acl.Entry(acl.MASK, 7), acl.Entry(acl.OTHER, 4)]))),
     ("never given out", lambda view: (77_777, INODE, b"", changed_inode(view, b"fifo")[1])),
     ("it has records, but no inode record", lambda view: (17_000, LINK, link_suffix(ROOT_INO, b"x"), b"")),
     ("sparse .*missing", lambda view: (

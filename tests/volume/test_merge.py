@@ -15,6 +15,7 @@ from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ROOT_INO
 from heliosfs.layers import stack
 from heliosfs.store.store import Store
+from heliosfs.view import acl
 from heliosfs.view.view import View
 from heliosfs.volume import merge as module
 from heliosfs.volume.branch import Branch
@@ -414,6 +415,21 @@ def test_attributes_are_merged_one_by_one(fresh: Volume) -> None:
     assert (S_IMODE(file.mode), file.uid) == (0o600, 1001)
     assert pair.ours.list_xattrs(file) == [b"user.ours", b"user.theirs"]
     assert read(pair.ours, b"f") == b"LINE" + TEXT[4:]
+
+
+@pytest.mark.parametrize("ours_has_the_list", [False, True])
+def test_a_mode_and_an_access_control_list_are_merged_into_what_agrees(fresh: Volume, ours_has_the_list: bool) -> None:
+    pair = pair_of(fresh, b"f")
+    views = (pair.ours, pair.theirs) if ours_has_the_list else (pair.theirs, pair.ours)
+    of_class = [acl.Entry(acl.USER_OBJ, 6), acl.Entry(acl.USER, 6, 1000), acl.Entry(acl.GROUP_OBJ, 4)]
+    views[0].set_xattr(
+        views[0].resolve(b"f"), acl.ACCESS, acl.encode([*of_class, acl.Entry(acl.MASK, 4), acl.Entry(acl.OTHER, 4)])
+    )
+    views[1].set_attributes(views[1].resolve(b"f"), mode=0o600)
+    assert not pair.merge().conflicts
+    file = pair.ours.resolve(b"f")
+    assert S_IMODE(file.mode) == 0o600
+    assert pair.ours.acl(file, acl.ACCESS) == [*of_class, acl.Entry(acl.MASK, 0), acl.Entry(acl.OTHER, 0)]
 
 
 def test_hard_links_stay_links(fresh: Volume) -> None:

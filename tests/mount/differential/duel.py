@@ -321,7 +321,7 @@ def _disturbed(arena: Arena, sides: Sides, step: Step, host: Path) -> tuple[str,
 def excused(step: Step, ours: Any, host: Any) -> bool:
     """The differences that FUSE or the host's filesystem cause, and nobody else."""
     operation = step[1] if step[1] != "timed" else step[3][0]
-    if operation == "setxattr":  # the host keeps all attributes of a file in one block
+    if operation in ("setxattr", "setacl"):  # the host keeps all attributes of a file in one block
         return "ENOSPC" in (host, host[0] if isinstance(host, list) else "")
     return False
 

@@ -24,6 +24,7 @@ XATTRS = ["user.a", "user.b", "user.c", "trusted.t"]
 SLOTS = 3
 MODES = [0o644, 0o755, 0o777, 0o600, 0o700, 0o000, 0o1777, 0o2755, 0o4755, 0o6777, 0o666]
 OWNERS = [-1, 0, 1000, 65534]
+USERS = [0, 1000, 65534]
 SIZES = [0, 1, 10, 100, 4095, 4096, 4097, 20_000, 70_000, 200_000]
 OFFSETS = [0, 1, 50, 4096, 5000, 65_536, 150_000, 1_000_000]
 FLAGS = [
@@ -45,7 +46,7 @@ FLAGS = [
 class Generator:
     """Chooses steps; everything comes from one random source."""
 
-    def __init__(self, seed: int, processes: int) -> None:
+    def __init__(self, seed: int, processes: int, acl: bool) -> None:
         self.choose = random.Random(seed)
         self.processes = processes
         self.table: list[tuple[int, Callable[[], Step]]] = [
@@ -105,6 +106,14 @@ class Generator:
             (3, lambda: ["listdir", self.choose.choice((".", self.path("directory")))]),
             (2, self.timed),
         ]
+        if acl:
+            self.table[-1:-1] = [
+                (8, lambda: ["setacl", self.path(), self.acl_name(), self.acl()]),
+                (4, lambda: ["setacl", self.path("directory"), "default", self.acl()]),
+                (2, lambda: ["getacl", self.path(), self.acl_name()]),
+                (2, lambda: ["removeacl", self.path(), self.acl_name()]),
+                (1, lambda: ["umask", self.choose.choice((0, 0o022, 0o027, 0o077))]),
+            ]
         self.makers = [maker for _, maker in self.table]
         self.weights = [weight for weight, _ in self.table]
 
@@ -163,6 +172,19 @@ class Generator:
             watched = watched.rsplit("/", 1)[0] or "."
         return ["timed", watched, inner]
 
+    def acl_name(self) -> str:
+        return self.choose.choice(("access", "access", "default"))
+
+    def acl(self) -> list[list[int]]:
+        """Entries of tag, permissions and id; now and then a list that is none."""
+        tags = [1] + [2] * self.choose.choice((0, 0, 1, 2)) + [4] + [8] * self.choose.choice((0, 0, 1))
+        if len(tags) > 2 or self.choose.randrange(3) == 0:
+            tags.append(16)
+        tags.append(32)
+        if self.choose.randrange(20) == 0:
+            tags.remove(self.choose.choice(tags))
+        return [[tag, self.choose.choice((0, 4, 5, 6, 7, 7)), self.choose.choice(USERS)] for tag in tags]
+
     def slot(self) -> int:
         return self.choose.randrange(SLOTS)
 
@@ -197,9 +219,14 @@ class Generator:
         return self.choose.randrange(-(10**18), 14 * 10**17)
 
 
-def program(seed: int, length: int, processes: int = 3, disturb: bool = False) -> list[Step]:
-    """A program of so many steps; disturbances come on top and leave the other steps as they would be."""
-    generator = Generator(seed, processes)
+def program(
+    seed: int, length: int, processes: int = 3, disturb: bool = False, acl: bool = False
+) -> list[Step]:
+    """A program of so many steps; disturbances come on top and leave the other steps as they would be.
+
+    With `acl` it sets access control lists as well, for a mount that has them.
+    """
+    generator = Generator(seed, processes, acl)
     disturber = random.Random(seed + 1)
     steps: list[Step] = []
     for number in range(length):

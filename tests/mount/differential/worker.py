@@ -15,6 +15,7 @@ import mmap
 import os
 import random
 import stat
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -118,6 +119,24 @@ def do_copy_range(source: int, target: int, size: int, source_offset: int, targe
     return os.copy_file_range(descriptor_of(source), descriptor_of(target), size, source_offset, target_offset)
 
 
+def acl_attribute(name: str) -> str:
+    return f"system.posix_acl_{name}"
+
+
+def do_setacl(path: str, name: str, acl: list[list[int]]) -> None:
+    """Ids count in entries for named users and groups alone."""
+    entries = [struct.pack("<HHI", tag, bits, who if tag in (2, 8) else 0xFFFFFFFF) for tag, bits, who in acl]
+    os.setxattr(path, acl_attribute(name), struct.pack("<I", 2) + b"".join(entries))
+
+
+def do_getacl(path: str, name: str) -> list[Any]:
+    return list(struct.iter_unpack("<HHI", os.getxattr(path, acl_attribute(name))[4:]))
+
+
+def do_umask(mask: int) -> None:
+    os.umask(mask)
+
+
 def do_listdir(path: str) -> list[str]:
     return sorted(os.listdir(path))
 
@@ -185,6 +204,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "getxattr": lambda path, name: told(os.getxattr(path, name)),
     "listxattr": lambda path: sorted(os.listxattr(path)),
     "removexattr": lambda path, name: os.removexattr(path, name),
+    "setacl": do_setacl,
+    "getacl": do_getacl,
+    "removeacl": lambda path, name: os.removexattr(path, acl_attribute(name)),
+    "umask": do_umask,
     "listdir": do_listdir,
     "timed": do_timed,
 }
