@@ -41,6 +41,20 @@ class Statistics:
         self.raw_bytes += sign * location.raw_length
         self.stored_bytes += sign * (HEADER_BYTES + location.stored_length)
 
+    def figures(self) -> dict[str, int | float]:
+        """Figures for people and programs, by name: `logical_bytes` is all that was put, as often as it was."""
+        logical = self.raw_bytes + self.dedup_bytes
+        return {
+            "objects": self.objects,
+            "logical_bytes": logical,
+            "unique_bytes": self.raw_bytes,
+            "stored_bytes": self.stored_bytes,
+            "deduplication_ratio": logical / self.raw_bytes if self.raw_bytes > 0 else 1.0,
+            "compression_ratio": self.raw_bytes / self.stored_bytes if self.stored_bytes > 0 else 1.0,
+            "cache_hits": self.cache_hits,
+            "cache_misses": self.cache_misses,
+        }
+
     def encode(self) -> bytes:
         """The part that is stored."""
         counters = (self.objects, self.raw_bytes, self.stored_bytes, self.dedup_hits, self.dedup_bytes)

@@ -482,6 +482,7 @@ class Volume:
             "unflushed_records": sum(layer.unflushed_records for layer in layers),
             "uncut_files": sum(len(layer.uncut) for layer in layers),
             "damaged_files": len(self.background.damaged),
+            **self.store.objects.statistics.figures(),
             "journal_bytes": self.engine.journal.size(),
             "operations": registry.next_operation() - 1,
             "flushes": self.flushes,

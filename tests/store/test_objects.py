@@ -320,3 +320,14 @@ def test_cold_reads_and_syncs_in_threads_beside_puts(opened: Opened) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_figures_tell_what_deduplication_and_compression_save(opened: Opened) -> None:
+    store = opened()
+    assert store.objects.statistics.figures()["deduplication_ratio"] == 1
+    for _ in range(4):
+        store.objects.put(TEXT, CHUNK)
+    figures = store.objects.statistics.figures()
+    assert (figures["objects"], figures["logical_bytes"], figures["unique_bytes"]) == (1, 4 * len(TEXT), len(TEXT))
+    assert figures["deduplication_ratio"] == 4
+    assert 0 < figures["stored_bytes"] < len(TEXT) and figures["compression_ratio"] > 1
