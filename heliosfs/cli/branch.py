@@ -7,6 +7,7 @@ import click
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.call import call
+from heliosfs.cli.known_names import BRANCHES, SNAPSHOTS
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
@@ -16,6 +17,13 @@ def command() -> None:
     """Writable forks of the tree at MOUNTPOINT, each a directory MOUNTPOINT/.branches/NAME.
 
     The same with file calls: mkdir, mv and rmdir in MOUNTPOINT/.branches.
+
+    \b
+    Examples:
+      heliosfs branch create . attempt
+      heliosfs branch create . older --from monday
+      cd .branches/attempt
+      heliosfs branch delete . attempt older
     """
 
 
@@ -23,7 +31,12 @@ def command() -> None:
 @mountpoint
 @click.argument("name", type=NAME)
 @click.option(
-    "--from", "source", metavar="SNAPSHOT", type=NAME, help="Fork this snapshot, not the tree as it is."
+    "--from",
+    "source",
+    metavar="SNAPSHOT",
+    type=NAME,
+    shell_complete=SNAPSHOTS,
+    help="Fork this snapshot, not the tree as it is.",
 )
 @json_option
 def create(mountpoint: str, name: str, source: str | None, as_json: bool) -> None:
@@ -53,7 +66,7 @@ def list_(mountpoint: str, as_json: bool) -> None:
 
 @command.command()
 @mountpoint
-@click.argument("name", type=NAME)
+@click.argument("name", type=NAME, shell_complete=BRANCHES)
 @json_option
 def show(mountpoint: str, name: str, as_json: bool) -> None:
     """Show what is known of the branch NAME."""
@@ -66,16 +79,16 @@ def show(mountpoint: str, name: str, as_json: bool) -> None:
 
 @command.command()
 @mountpoint
-@click.argument("old", type=NAME)
+@click.argument("old", type=NAME, shell_complete=BRANCHES)
 @click.argument("new", type=NAME)
 def rename(mountpoint: str, old: str, new: str) -> None:
     """Give the branch OLD the name NEW."""
     call(mountpoint, "branch.rename", old=old, new=new)
 
 
-@command.command()
+@command.command(short_help="Drop branches; `heliosfs undo` brings them back.")
 @mountpoint
-@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=BRANCHES)
 def delete(mountpoint: str, names: tuple[str, ...]) -> None:
     """Drop branches with their content; `heliosfs undo` brings them back."""
     for name in names:

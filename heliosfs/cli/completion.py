@@ -7,7 +7,8 @@ import click
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the completion script for SHELL, which completes commands, options, paths, and names of snapshots and
+    branches.
 
     \b
     bash:  heliosfs completion bash >> ~/.bashrc

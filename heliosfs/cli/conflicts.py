@@ -19,6 +19,11 @@ def command(mountpoint: str, as_json: bool) -> None:
     """List the conflicts that merges into the tree at MOUNTPOINT have left open; the exit code is 1 if there are any.
 
     BASE and THEIRS are where the common base and the other side are, from the root of the tree.
+
+    \b
+    Examples:
+      heliosfs conflicts .
+      heliosfs conflicts . --json | jq -r '.[].path'
     """
     found: list[dict[str, Any]] = call(mountpoint, "conflicts")
     if as_json:

@@ -7,6 +7,7 @@ import click
 
 from heliosfs.cli import output
 from heliosfs.cli.call import call
+from heliosfs.cli.known_names import STATES
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
@@ -22,8 +23,8 @@ class _Command(click.Command):
 
 @click.command(cls=_Command, options_metavar="[OPTIONS]")
 @mountpoint
-@click.argument("before", metavar="A", type=NAME)
-@click.argument("after", metavar="[B] [-- PATH...]", type=NAME, required=False)
+@click.argument("before", metavar="A", type=NAME, shell_complete=STATES)
+@click.argument("after", metavar="[B] [-- PATH...]", type=NAME, required=False, shell_complete=STATES)
 @click.option("--stat", "form", flag_value="stat", help="Only how many lines of each file changed.")
 @click.option("--names", "form", flag_value="names", help="Only a letter and the path of each change, as git has them.")
 @json_option
@@ -35,6 +36,13 @@ def command(
 
     A state is a snapshot, a branch, NAME@SNAPSHOT, op:N, a time, or now. With PATHs, counted from the root of the
     tree, only what is at or below them. `git apply` and `patch -p1` take the diff.
+
+    \b
+    Examples:
+      heliosfs diff . monday
+      heliosfs diff . monday tuesday --stat
+      heliosfs diff . '1 hour ago' -- src/main.c
+      heliosfs diff . monday attempt | patch -p1
     """
     if as_json:
         form = "json"

@@ -23,7 +23,12 @@ Progress = Callable[[str, int, int], None]
 def command(store: str, as_json: bool) -> None:
     """Check every invariant and every object of STORE, which must not be mounted.
 
-    Lists what is damaged and which files that hits; exit code 1 when there is anything.
+    Lists what is damaged and which files that hits; exit code 1 when there is anything. Changes nothing.
+
+    \b
+    Examples:
+      heliosfs fsck ~/work.store
+      heliosfs fsck ~/work.store --json | jq .problems
     """
     from heliosfs.store.store import Store
     from heliosfs.volume import fsck

@@ -22,6 +22,12 @@ def command(mountpoint: str, limit: int | None, verify: bool, as_json: bool) -> 
 
     Each operation holds a digest of itself and of the one before it. --verify checks these for the whole volume; the
     exit code is 1 when something does not fit. --json shows what each operation changed, before and after.
+
+    \b
+    Examples:
+      heliosfs log . --limit 20
+      heliosfs log . --json | jq '.[0]'
+      heliosfs log . --verify
     """
     if verify:
         _verify(mountpoint, as_json)

@@ -65,6 +65,20 @@ def command() -> None:
     """A directory that can be checkpointed, forked, compared and rolled back as a whole.
 
     MOUNTPOINT may be any path inside a mount; inside a branch a command acts on that branch.
+
+    \b
+    Examples:
+      heliosfs mount ~/work.store ~/work     mount; the store is made if there is none
+      cd ~/work
+      heliosfs snapshot create . before      checkpoint, or: mkdir .snapshots/before
+      heliosfs diff . before                 what has changed since
+      heliosfs restore . before              roll back
+      heliosfs undo .                        no, go back to where I was
+      heliosfs umount ~/work
+
+    \b
+    Exit codes: 0 done, 1 failed (also: fsck, log --verify and conflicts found something, merge left conflicts),
+    2 wrong usage, 130 interrupted. HELIOSFS_DEBUG=1 adds a traceback to an internal error.
     """
 
 

@@ -8,13 +8,14 @@ import click
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.call import call
+from heliosfs.cli.known_names import BRANCHES
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.options import mountpoint
 
 
 @click.command()
 @mountpoint
-@click.argument("branch")
+@click.argument("branch", shell_complete=BRANCHES)
 @click.argument("paths", metavar="[-- PATH...]", nargs=-1)
 @click.option("--into", metavar="BRANCH", help="Merge into this branch below MOUNTPOINT instead.")
 @click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
@@ -38,6 +39,13 @@ def command(
 
     Where both sides changed the same thing, ours stays and a conflict is noted; the exit code is 1 then. See
     `heliosfs conflicts` and `heliosfs resolve`.
+
+    \b
+    Examples:
+      heliosfs merge . attempt
+      heliosfs merge . attempt --dry-run
+      heliosfs merge . attempt -- src docs
+      heliosfs merge . . --into attempt
     """
     result: dict[str, Any] = call(
         mountpoint,

@@ -55,6 +55,15 @@ def command(
     """Mount STORE on the directory MOUNTPOINT and return when it can be used.
 
     STORE is a directory; it is created if there is none. Whatever is written into the mount is kept in it.
+    MOUNTPOINT is a directory outside of STORE, best an empty one: what is in it is hidden while the volume is mounted.
+    A store can be mounted once at a time. The daemon logs to STORE/log/heliosfs.log.
+
+    \b
+    Examples:
+      heliosfs mount ~/work.store ~/work
+      heliosfs mount -o allow_other,list_magic /var/lib/work /srv/work
+      heliosfs mount --branch attempt ~/work.store ~/attempt
+      heliosfs mount --read-only ~/work.store ~/look
     """
     from heliosfs.daemon import mount_options
 

@@ -1,6 +1,5 @@
 """Parameters that several commands share."""
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,11 +26,6 @@ NAME = Name()
 def mountpoint(function: Function) -> Function:
     """The argument MOUNTPOINT: any path inside the mount."""
     return click.argument("mountpoint", type=click.Path())(function)
-
-
-def optional_mountpoint(function: Function) -> Function:
-    """MOUNTPOINT, the current directory when it is left out."""
-    return click.argument("mountpoint", type=click.Path(), default=os.curdir)(function)
 
 
 def as_json(function: Function) -> Function:

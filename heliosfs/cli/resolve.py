@@ -21,6 +21,11 @@ def command(mountpoint: str, path: str, how: str | None, as_json: bool) -> None:
     """Settle the conflict at PATH, as `heliosfs conflicts` calls it, in one of three ways.
 
     `heliosfs undo` opens it again.
+
+    \b
+    Examples:
+      heliosfs resolve . src/main.c --theirs
+      heliosfs resolve . src/main.c --merged
     """
     if how is None:
         raise click.UsageError("say how: --ours, --theirs or --merged")

@@ -7,6 +7,7 @@ import click
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.call import call
+from heliosfs.cli.known_names import SNAPSHOTS
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
@@ -15,7 +16,14 @@ from heliosfs.cli.options import as_json as json_option
 def command() -> None:
     """Checkpoints of the tree at MOUNTPOINT: free to make, whatever the size of the tree.
 
-    The same with file calls: mkdir, mv and rmdir in MOUNTPOINT/.snapshots.
+    Snapshots are read-only directories MOUNTPOINT/.snapshots/NAME. The same with file calls: mkdir, mv and rmdir there.
+
+    \b
+    Examples:
+      heliosfs snapshot create . monday
+      heliosfs snapshot list .
+      heliosfs snapshot delete . monday
+      heliosfs undo .
     """
 
 
@@ -49,7 +57,7 @@ def list_(mountpoint: str, as_json: bool) -> None:
 
 @command.command()
 @mountpoint
-@click.argument("name", type=NAME)
+@click.argument("name", type=NAME, shell_complete=SNAPSHOTS)
 @json_option
 def show(mountpoint: str, name: str, as_json: bool) -> None:
     """Show what is known of the snapshot NAME."""
@@ -62,7 +70,7 @@ def show(mountpoint: str, name: str, as_json: bool) -> None:
 
 @command.command()
 @mountpoint
-@click.argument("old", type=NAME)
+@click.argument("old", type=NAME, shell_complete=SNAPSHOTS)
 @click.argument("new", type=NAME)
 def rename(mountpoint: str, old: str, new: str) -> None:
     """Give the snapshot OLD the name NEW."""
@@ -71,7 +79,7 @@ def rename(mountpoint: str, old: str, new: str) -> None:
 
 @command.command()
 @mountpoint
-@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=SNAPSHOTS)
 def delete(mountpoint: str, names: tuple[str, ...]) -> None:
     """Drop snapshots; `heliosfs undo` brings them back."""
     for name in names:

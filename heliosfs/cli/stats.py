@@ -12,7 +12,17 @@ from heliosfs.cli.options import mountpoint
 @mountpoint
 @json_option
 def command(mountpoint: str, as_json: bool) -> None:
-    """Show sizes, deduplication and compression, cache hits, layers, the backlog and requests by kind."""
+    """Show sizes, deduplication and compression, cache hits, layers, the backlog and requests by kind.
+
+    Sizes are those of the whole volume: logical is all that was given to the store to keep, unique what is left of it
+    when the same bytes count once, stored what these take after compression. What still lies in the journal
+    (uncut files) is not in them yet.
+
+    \b
+    Examples:
+      heliosfs stats .
+      heliosfs stats . --json | jq .deduplication_ratio
+    """
     result = call(mountpoint, "stats")
     if as_json:
         output.say_json(result)

@@ -16,7 +16,13 @@ from heliosfs.daemon import mounts
 @click.argument("mountpoint", type=click.Path(), required=False)
 @json_option
 def command(mountpoint: str | None, as_json: bool) -> None:
-    """Show how the mount at MOUNTPOINT is doing; without one, all mounts of this user."""
+    """Show how the mount at MOUNTPOINT is doing; without one, all mounts of this user.
+
+    \b
+    Examples:
+      heliosfs status
+      heliosfs status . --json
+    """
     if mountpoint is None:
         _all_mounts(as_json)
         return

@@ -27,7 +27,13 @@ HOLDERS_SHOWN_MAX = 10
 def command(mountpoint: str, lazy: bool) -> None:
     """Unmount the volume at MOUNTPOINT and wait until everything in it is durable.
 
-    Also clears away a mount whose daemon was killed.
+    Says who uses the mount if it is busy. Also clears away a mount whose daemon was killed; what was acknowledged is
+    there again after the next mount.
+
+    \b
+    Examples:
+      heliosfs umount ~/work
+      heliosfs umount --lazy ~/work
     """
     mount = mounts.mount_around(mountpoint)
     if mount is None:

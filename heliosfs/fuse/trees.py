@@ -38,10 +38,6 @@ class Tree:
     def root(self) -> Inode:
         return self.view.root
 
-    @property
-    def is_snapshot(self) -> bool:
-        return isinstance(self.source, Snapshot)
-
     def owner(self) -> Branch:
         """The branch itself, or the one that a snapshot belongs to."""
         return self.source.branch if isinstance(self.source, Snapshot) else self.source

@@ -272,11 +272,6 @@ class _Comparison:
         return size == after.record.size and same_content(self.before, before.ino, self.after, after.ino, size)
 
 
-def _is_saved_anew(before: File, after: File) -> bool:
-    """Whether what took a name in a directory can be that which had it, saved anew."""
-    return before.type == after.type and before.type in (S_IFREG, S_IFLNK)
-
-
 def names_text(found: Iterable[Change]) -> bytes:
     """One line for each change, as `git diff --name-status` has it without the score."""
     lines = []

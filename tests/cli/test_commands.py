@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import shell_complete
+
+from heliosfs.cli import main
 
 from .conftest import Fake, Run
 
@@ -242,3 +245,30 @@ def test_fsck_of_what_is_no_store(run: Run, tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "is not a store" in outcome.error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("restore . m", ["monday"]),
+        ("restore . ", ["attempt", "monday", "tuesday"]),
+        ("diff . monday t", ["tuesday"]),
+        ("snapshot delete . monday ", ["tuesday"]),
+        ("snapshot show . ", ["monday", "tuesday"]),
+        ("branch create . new --from t", ["tuesday"]),
+        ("branch rename . ", ["attempt"]),
+        ("merge . ", ["attempt"]),
+    ],
+)
+def test_names_are_completed(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, expected: list[str]
+) -> None:
+    fake.results = {
+        "snapshot.list": [{"name": name} for name in ("tuesday", "monday", "with space", "$(rm)")],
+        "branch.list": [{"name": "attempt"}],
+    }
+    words = f"heliosfs {line}"
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert shell_complete(main.command, {}, "heliosfs", "_HELIOSFS_COMPLETE", "bash_complete") == 0
+    assert capsys.readouterr().out.split() == [f"plain,{name}" for name in expected]

@@ -1,9 +1,11 @@
 """The command as a whole: help, exit codes, errors in words."""
 
+import importlib
 import os
 import subprocess
 import sys
 
+import click
 import pytest
 
 from heliosfs.base.errors import HeliosError
@@ -139,6 +141,19 @@ def test_completion_script_for_each_shell(name: str) -> None:
 def test_completion_finds_commands() -> None:
     done = shell(_HELIOSFS_COMPLETE="bash_complete", COMP_WORDS="heliosfs snap", COMP_CWORD="1")
     assert done.stdout.split() == ["plain,snapshot"]
+
+
+def test_completion_without_a_mount_finds_no_names_and_says_nothing() -> None:
+    done = shell(_HELIOSFS_COMPLETE="bash_complete", COMP_WORDS="heliosfs restore / ", COMP_CWORD="3")
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_every_command_shows_how_it_is_used() -> None:
+    for name in COMMANDS:
+        module = importlib.import_module(f"heliosfs.cli.{name}")
+        text = module.command.get_help(click.Context(module.command, info_name=name))
+        assert "Examples:" in text or name == "completion", name
+        assert not [line for line in text.splitlines() if line.endswith("...") and "Usage:" not in line], "a summary that was cut short"
 
 
 def test_asking_imports_nothing_of_the_engine() -> None:
