@@ -153,7 +153,8 @@ def test_every_command_shows_how_it_is_used() -> None:
         module = importlib.import_module(f"heliosfs.cli.{name}")
         text = module.command.get_help(click.Context(module.command, info_name=name))
         assert "Examples:" in text or name == "completion", name
-        assert not [line for line in text.splitlines() if line.endswith("...") and "Usage:" not in line], "a summary that was cut short"
+        cut = [line for line in text.splitlines() if line.endswith("...") and "Usage:" not in line]
+        assert not cut, "summaries that were cut short"
 
 
 def test_asking_imports_nothing_of_the_engine() -> None:
