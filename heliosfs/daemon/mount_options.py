@@ -14,6 +14,24 @@ _BOOLEANS = {"": True, "yes": True, "true": True, "1": True, "no": False, "false
 _OWN_SWITCH = ("branch", "read_only")
 """Fields that have a switch of their own on the command line."""
 
+_HELP = {
+    "allow_other": "other users may enter, with the rights that modes and owners give them",
+    "default_permissions": "the kernel checks modes and owners",
+    "dev": "device nodes can be opened",
+    "suid": "set-id bits count when a program is run",
+    "exec": "programs can be run",
+    "acl": "keep and check POSIX access control lists",
+    "relatime": "reads update access times, at most once a day or after a change",
+    "list_magic": "list .snapshots, .branches and .heliosfs in directory listings",
+    "copiers": "more programs, A:B:C, that start with an empty snapshot or branch, as cp and tar do",
+    "own_mount": "do the kernel's handshake ourselves, for features that libfuse does not ask for",
+    "fast_loop": "replace the waiting part of pyfuse3's request loop",
+    "spin_microseconds": "how long to look for the next request before sleeping; 0 saves power",
+    "read_ahead_kilobytes": "how far the kernel reads ahead (set by root alone); 0 leaves it alone",
+    "low_latency": "keep idle processors out of deep sleep while requests arrive (root alone)",
+}
+"""One line for each field of Options that a word can set."""
+
 
 def parse(given: Iterable[str], *, branch: str | None = None, read_only: bool = False) -> Options:
     """Options from words like "allow_other,copiers=cp:mv"; the switches stand above them.
@@ -41,7 +59,7 @@ def parse(given: Iterable[str], *, branch: str | None = None, read_only: bool = 
 def describe() -> str:
     """One line for each option with its default."""
     fields = [field for field in dataclasses.fields(Options) if field.name not in _OWN_SWITCH]
-    return "\n".join(f"{field.name:<24} default: {_written(field.default)}" for field in fields)
+    return "\n".join(f"{field.name:<22} {_HELP[field.name]}. Default: {_written(field.default)}" for field in fields)
 
 
 def _value(field: dataclasses.Field[Any], text: str, has_value: bool) -> Any:
@@ -63,4 +81,6 @@ def _value(field: dataclasses.Field[Any], text: str, has_value: bool) -> Any:
 def _written(default: Any) -> str:
     if isinstance(default, bool):
         return "yes" if default else "no"
-    return ":".join(map(str, default)) if isinstance(default, tuple | frozenset) else str(default)
+    if isinstance(default, tuple | frozenset):
+        return ":".join(map(str, default)) or "none"
+    return str(default)
