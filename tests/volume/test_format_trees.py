@@ -12,7 +12,7 @@ import pytest
 from heliosfs.base import records
 from heliosfs.base.keys import ENTRY, EXTENT, INODE, key
 from heliosfs.layers import replay
-from heliosfs.layers.delta import FRESH, MADE
+from heliosfs.layers.delta import FRESH, MADE, Change
 from heliosfs.merkle import node, splitter
 from heliosfs.volume import refs
 from heliosfs.volume.operations import FIRST_HASH, Operation, chain
@@ -27,6 +27,11 @@ WORKED = {
 
 FILE = (0o100644, 1000, 1000, 1, 5, 5, 1, 2, 3, 0)
 DIGEST = bytes(range(32))
+CHANGES: list[Change] = [
+    (258, FRESH, b"", MADE),
+    (258, INODE, b"", b"i"),
+    (258, EXTENT, 0, (5, records.INLINE, b"hello", 0)),
+]
 OPERATION = Operation(1, 5, "snapshot.create", "x", 1000, 7, b"mkdir", 1, [(b"r", None, b"v")], FIRST_HASH)
 
 EXAMPLES: dict[str, Callable[[], bytes]] = {
@@ -38,7 +43,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "chunk extent": lambda: records.encode_extent(4096, 4196, records.CHUNK, DIGEST, 10),
     "inline extent": lambda: records.encode_extent(0, 5, records.INLINE, b"hello", 0),
     "node": lambda: node.encode(node.Node(0, (b"a", b"b"), (b"1", b"2"))),
-    "batch": lambda: replay.encode((9, [(258, FRESH, b"", MADE), (258, INODE, b"", b"i"), (258, EXTENT, 0, (5, records.INLINE, b"hello", 0))])),
+    "batch": lambda: replay.encode((9, CHANGES)),
     "write": lambda: replay.encode((9, 258, 4096, b"i")),
     "branch key": lambda: refs.branch_key(1),
     "branch": lambda: refs.encode(refs.BranchRecord(b"main", 0, 9, 0, 0, 5, 1000)),
