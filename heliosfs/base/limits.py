@@ -7,7 +7,8 @@ SYMLINK_BYTES_MAX = 4095
 """Longest target of a symbolic link: PATH_MAX without its terminating zero."""
 
 LINKS_MAX = 65000
-"""Most names of one file. ext4's limit, so that tools meet nothing new; records could count further."""
+"""Most names of one file. ext4's limit, so that tools meet nothing new; records could count further. Directories may
+have any number of subdirectories, as there."""
 
 FILE_BYTES_MAX = (1 << 63) - 1
 """Largest size of a file: the largest offset a system call can name."""

@@ -70,11 +70,16 @@ class OpenFileWithAccessTime(OpenFile):
 
 def touch(inode: Inode) -> None:
     """Note an access."""
-    if inode.view.read_only:
-        return
     time = now()
-    if inode.atime <= max(inode.mtime, inode.ctime) or time - inode.atime > RELATIME_NANOSECONDS:
+    if is_access_due(inode, time):
         inode.view.set_attributes(inode, atime=time, ctime=inode.ctime)
+
+
+def is_access_due(inode: Inode, time: int) -> bool:
+    """Whether an access at that time is to be noted, by the rules of the kernel's relatime."""
+    if inode.view.read_only:
+        return False
+    return inode.atime <= max(inode.mtime, inode.ctime) or time - inode.atime > RELATIME_NANOSECONDS
 
 
 class AnyFile(Protocol):

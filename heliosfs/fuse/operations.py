@@ -27,6 +27,7 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
+from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ROOT_INO
 from heliosfs.base.limits import NAME_BYTES_MAX
@@ -36,7 +37,15 @@ from heliosfs.fuse.content_digest import ContentDigests
 from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.filling import Fillings
 from heliosfs.fuse.handler import handler
-from heliosfs.fuse.handles import Content, Handles, OpenDirectory, OpenFile, OpenFileWithAccessTime
+from heliosfs.fuse.handles import (
+    Content,
+    Handles,
+    OpenDirectory,
+    OpenFile,
+    OpenFileWithAccessTime,
+    is_access_due,
+    touch,
+)
 from heliosfs.fuse.inode_table import FOREVER, InodeTable, absent_for
 from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
@@ -224,6 +233,8 @@ class Operations(pyfuse3.Operations):
     @handler
     def readlink(self, number: InodeT, context: RequestContext) -> FileNameT:
         inode = self._inode(number, errno.EINVAL)
+        if self._relatime:
+            touch(inode)
         return FileNameT(inode.view.readlink(inode))
 
     def _parent(self, number: int, name: bytes, context: RequestContext) -> Inode:
@@ -345,7 +356,9 @@ class Operations(pyfuse3.Operations):
 
     def _opened(self, inode: Inode, flags: int, context: RequestContext) -> FileInfo:
         file = self._open_file(inode, flags, context.uid, context.gid, context.pid)
-        return FileInfo(fh=FileHandleT(self._handles.add(file)))
+        # A read from the kernel's cache would not be noted: where the next one has to be, it must come to us.
+        keep_cache = not self._relatime or not is_access_due(inode, now())
+        return FileInfo(fh=FileHandleT(self._handles.add(file)), keep_cache=keep_cache)
 
     @handler
     def create(

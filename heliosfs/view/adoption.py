@@ -12,7 +12,6 @@ from typing import NamedTuple
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ENTRY, EXTENT, FIRST_INO, LINK, SYMLINK, XATTR, link_suffix
-from heliosfs.base.limits import LINKS_MAX
 from heliosfs.base.records import CHUNK, HOLE, Extent, InodeRecord, encode_inode, entry
 from heliosfs.layers import stack
 from heliosfs.layers.delta import FRESH, MADE, REMOVED, Change
@@ -45,8 +44,6 @@ class Adoption(Names, Content):
         if self._entry(parent, name) is not None:
             raise Refusal(errno.EEXIST)
         is_directory = S_IFMT(foreign.record.mode) == S_IFDIR
-        if is_directory and parent.nlink >= LINKS_MAX:
-            raise Refusal(errno.EMLINK)
         ino = self.engine.allocate_ino() if renumber else foreign.ino
         assert ino >= FIRST_INO and stack.find_inode(self.engine.tree, self.top, ino) is None
         inode = Inode(self._view(), ino)

@@ -99,8 +99,6 @@ class Names(Inodes):
         kind = S_IFMT(mode)
         if len(target) > SYMLINK_BYTES_MAX:
             raise Refusal(errno.ENAMETOOLONG)
-        if kind == S_IFDIR and parent.nlink >= LINKS_MAX:
-            raise Refusal(errno.EMLINK)
         if self._entry(parent, name) is not None:
             raise Refusal(errno.EEXIST)
         lists: list[tuple[bytes, bytes]] = []

@@ -1,4 +1,7 @@
-"""Fixtures: `tree` is a fresh directory to test POSIX in, `volume_mount` a mount to kill and remount."""
+"""Fixtures: `tree` is a fresh directory to test POSIX in, `volume_mount` a mount to kill and remount.
+
+With HELIOSFS_TEST_IN_BRANCH set, the fresh directories are in a branch instead of the root of the mount.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,13 @@ def base(request: pytest.FixtureRequest) -> Iterator[Path]:
             yield directory
     else:
         served: MountedVolume = request.getfixturevalue("volume")
-        yield served.path
+        yield branch_of(served) if "HELIOSFS_TEST_IN_BRANCH" in os.environ else served.path
+
+
+def branch_of(served: MountedVolume) -> Path:
+    branch = served.path / ".branches" / "tested"
+    branch.mkdir(exist_ok=True)
+    return branch
 
 
 @pytest.fixture

@@ -198,14 +198,21 @@ def test_a_hundred_thousand_entries(tree: Path) -> None:
     with DirectoryStream(tree) as stream:
         seen = [entry.name for _ in range(50_000) if (entry := stream.read()) is not None]
         middle = stream.tell()
-        for name in gone:
+        for name in gone[::2]:
             os.unlink(os.path.join(root, name))
+        for name in gone[1::2]:
+            os.rename(os.path.join(root, name), os.path.join(root, b"moved-" + name))
+        for number in range(1_000):
+            os.mkdir(os.path.join(root, b"made-%d" % number))
         seen += stream.names()
         stream.seek(middle)
         again = stream.names()
     staying = names - set(gone)
-    assert staying <= set(seen) <= names | {b".", b".."}
+    new = {b"moved-" + name for name in gone[1::2]} | {b"made-%d" % number for number in range(1_000)}
+    assert staying <= set(seen) <= names | new | {b".", b".."}
     assert len(seen) == len(set(seen))
-    assert set(again) <= staying
-    assert set(os.listdir(root)) == staying
+    # What was listed after that position is listed again, but for what is gone.
+    assert set(seen[50_000:]) - set(gone) <= set(again) <= staying | new
+    assert len(again) == len(set(again))
+    assert set(os.listdir(root)) == staying | new
     assert tree.stat().st_nlink >= 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import RENAME_EXCHANGE, RENAME_NOREPLACE, fails, opened, rename_with, working_directory
+from .support import RENAME_EXCHANGE, RENAME_NOREPLACE, fails, opened, rename_with, root_only, working_directory
 
 AWKWARD_NAMES = [
     b"\xff\xfe\x80 not UTF-8",
@@ -277,6 +277,25 @@ def test_a_directory_cannot_move_into_itself(tree: Path) -> None:
     with fails(errno.EINVAL, errno.EBUSY):
         os.rename(f"{tree}/outer/.", tree / "new")
     assert os.listdir(tree / "outer" / "middle") == ["inner"]
+
+
+@root_only
+def test_directories_move_between_set_gid_parents_as_they_are(tree: Path) -> None:
+    for name, group in (("one", 1000), ("two", 2000)):
+        (tree / name).mkdir()
+        os.chown(tree / name, -1, group)
+        (tree / name).chmod(0o2775)
+    (tree / "one" / "moved").mkdir()
+    (tree / "plain").mkdir()
+    os.rename(tree / "one" / "moved", tree / "two" / "moved")
+    os.rename(tree / "plain", tree / "two" / "plain")
+    assert ((tree / "two" / "moved").stat().st_gid, (tree / "two" / "plain").stat().st_gid) == (1000, os.getegid())
+    assert (tree / "two" / "moved").stat().st_mode & stat.S_ISGID
+    assert not (tree / "two" / "plain").stat().st_mode & stat.S_ISGID
+    (tree / "two" / "moved" / "new").mkdir()
+    assert (tree / "two" / "moved" / "new").stat().st_gid == 1000
+    rename_with(tree / "two" / "moved", tree / "one", RENAME_EXCHANGE)
+    assert ((tree / "one").stat().st_gid, (tree / "two" / "moved").stat().st_gid) == (1000, 1000)
 
 
 def test_a_moved_directory_knows_its_new_parent(tree: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from .support import (
     run,
     tool,
     user,
+    working_directory,
 )
 from .volumes import MountedVolume, heliosfs, mounted
 
@@ -220,7 +222,14 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "utime": lambda tree: os.utime(tree / "file"),
     "setxattr": lambda tree: os.setxattr(tree / "file", "user.name", b"value"),
     "removexattr": lambda tree: os.removexattr(tree / "file", "user.kept"),
+    "utime of the root": lambda tree: os.utime(tree, (1, 1)),
+    "bind": lambda tree: bind(tree),
 }
+
+
+def bind(tree: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, working_directory(tree):
+        listener.bind("new")
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +250,16 @@ def test_a_snapshot_refuses_every_change(frozen: Path, change: str) -> None:
         CHANGES[change](frozen)
     assert content_of(frozen) == before
     assert os.getxattr(frozen / "file", "user.kept") == b"value"
+
+
+def test_open_files_of_a_snapshot_change_nothing_either(frozen: Path) -> None:
+    with opened(frozen / "file") as descriptor:
+        with fails(errno.EROFS):
+            os.fchmod(descriptor, 0o600)
+        with fails(errno.EROFS):
+            os.utime(descriptor, (1, 1))
+        with fails(errno.EACCES):
+            mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def test_snapshots_are_dropped_whole(root: Path) -> None:
@@ -1038,3 +1057,26 @@ def test_a_second_mount_says_who_holds_the_store(volume_mount: MountedVolume) ->
     assert str(volume_mount.pid) in complaint
     assert str(volume_mount.path) in complaint
     heliosfs("fsck", volume_mount.store, status=1)
+
+
+@pytest.fixture(scope="module")
+def unwritable() -> Iterator[list[Path]]:
+    """The trees of a mount that is read-only: branches and snapshots."""
+    with mounted() as volume:
+        branch = volume.path / ".branches" / "b"
+        fill(volume.path)
+        (volume.path / "empty").mkdir()
+        os.setxattr(volume.path / "file", "user.kept", b"value")
+        branch.mkdir()
+        for tree in (volume.path, branch):
+            (tree / ".snapshots" / "s").mkdir()
+        volume.unmount()
+        volume.mount("--read-only")
+        yield [volume.path, branch, volume.path / ".snapshots" / "s", branch / ".snapshots" / "s"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_read_only_mount_refuses_every_change(unwritable: list[Path], change: str) -> None:
+    for tree in unwritable:
+        with fails(errno.EROFS):
+            CHANGES[change](tree)

@@ -176,10 +176,12 @@ class HostArena:
 class VolumeArena(HostArena):
     """Our side is a directory of a mounted volume, which can be snapshotted, forked, remounted and killed."""
 
-    def __init__(self, base: Path, volume: MountedVolume) -> None:
+    def __init__(self, base: Path, volume: MountedVolume, branch: str = "") -> None:
         super().__init__(base)
         self._volume = volume
-        self._ours = volume.path
+        self._root = volume.path / ".branches" / branch if branch else volume.path
+        self._root.mkdir(exist_ok=True)
+        self._ours = self._root
         self._snapshots: dict[str, Summary] = {}
         self._branches: dict[str, Summary] = {}
 
@@ -187,7 +189,7 @@ class VolumeArena(HostArena):
     def pair(self) -> Iterator[tuple[Path, Path]]:
         with super().pair() as (spare, host):
             spare.rmdir()
-            self._ours = self._volume.path / f"duel-{self._count}"
+            self._ours = self._root / f"duel-{self._count}"
             self._ours.mkdir()
             self._ours.chmod(0o777)
             try:
@@ -197,9 +199,9 @@ class VolumeArena(HostArena):
 
     def _clear(self) -> None:
         for name in self._branches:
-            os.rmdir(self._volume.path / ".branches" / name)
+            os.rmdir(self._root / ".branches" / name)
         for name in self._snapshots:
-            os.rmdir(self._volume.path / ".snapshots" / name)
+            os.rmdir(self._root / ".snapshots" / name)
         self._branches.clear()
         self._snapshots.clear()
         shutil.rmtree(self._ours, ignore_errors=True)
@@ -210,17 +212,17 @@ class VolumeArena(HostArena):
     def disturb(self, kind: str, number: int, host: Path) -> tuple[str, Any, Any] | None:
         name = f"d{self._count}-{number}"
         if kind == "snapshot":
-            (self._volume.path / ".snapshots" / name).mkdir()
+            (self._root / ".snapshots" / name).mkdir()
             self._snapshots[name] = summary(host)
         elif kind == "fork":
-            (self._volume.path / ".branches" / name).mkdir()
+            (self._root / ".branches" / name).mkdir()
             self._branches[name] = summary(host)
         elif kind == "write in fork" and self._branches:
             self._write_in_fork(next(iter(self._branches)), number)
         elif kind == "drop" and self._snapshots:
             oldest = next(iter(self._snapshots))
             found = self._check(".snapshots", oldest, self._snapshots.pop(oldest))
-            os.rmdir(self._volume.path / ".snapshots" / oldest)
+            os.rmdir(self._root / ".snapshots" / oldest)
             return found
         elif kind == "sync":
             os.sync()
@@ -233,7 +235,7 @@ class VolumeArena(HostArena):
 
     def _write_in_fork(self, name: str, number: int) -> None:
         """Change a branch all over: nothing of it may show in the tree that it was forked from."""
-        tree = self._volume.path / ".branches" / name / self._ours.name
+        tree = self._root / ".branches" / name / self._ours.name
         for path, entry in list(self._branches[name].items()):
             if "content" in entry:
                 with contextlib.suppress(OSError):
@@ -243,7 +245,7 @@ class VolumeArena(HostArena):
         self._branches[name] = summary(tree)
 
     def _check(self, kind: str, name: str, expected: Summary) -> tuple[str, Any, Any] | None:
-        found = apart(summary(self._volume.path / kind / name / self._ours.name), expected)
+        found = apart(summary(self._root / kind / name / self._ours.name), expected)
         return found and (f"{kind}/{name}: {found[0]}", found[1], found[2])
 
     def settle(self, ours: Path) -> tuple[str, Any, Any] | None:
