@@ -23,6 +23,21 @@ class Name(click.ParamType[str]):
 NAME = Name()
 
 
+class Note(click.ParamType[tuple[str, str]]):
+    """KEY=VALUE."""
+
+    name = "note"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, separator, text = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, text
+
+
+NOTE = Note()
+
+
 def mountpoint(function: Function) -> Function:
     """The argument MOUNTPOINT: any path inside the mount."""
     return click.argument("mountpoint", type=click.Path())(function)

@@ -8,7 +8,7 @@ from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.call import call
 from heliosfs.cli.known_names import SNAPSHOTS
-from heliosfs.cli.options import NAME, mountpoint
+from heliosfs.cli.options import NAME, NOTE, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
 
@@ -16,12 +16,15 @@ from heliosfs.cli.options import as_json as json_option
 def command() -> None:
     """Checkpoints of the tree at MOUNTPOINT: free to make, whatever the size of the tree.
 
-    Snapshots are read-only directories MOUNTPOINT/.snapshots/NAME. The same with file calls: mkdir, mv and rmdir there.
+    Snapshots are read-only directories MOUNTPOINT/.snapshots/NAME. The same with file calls: mkdir, mv and rmdir there;
+    notes are their extended attributes user.heliosfs.note.KEY.
 
     \b
     Examples:
       heliosfs snapshot create . monday
-      heliosfs snapshot list .
+      heliosfs snapshot create . tested -m 'all green' --set task=7
+      heliosfs snapshot list . --where task=7
+      heliosfs snapshot hold . tested
       heliosfs snapshot delete . monday
       heliosfs undo .
     """
@@ -30,29 +33,47 @@ def command() -> None:
 @command.command()
 @mountpoint
 @click.argument("name", type=NAME)
+@click.option("-m", "--message", help="What it is.")
+@click.option("--set", "notes", metavar="KEY=VALUE", multiple=True, type=NOTE, help="A note; can be repeated.")
 @json_option
-def create(mountpoint: str, name: str, as_json: bool) -> None:
+def create(
+    mountpoint: str, name: str, message: str | None, notes: tuple[tuple[str, str], ...], as_json: bool
+) -> None:
     """Make the snapshot NAME of the tree as it is now."""
-    result = call(mountpoint, "snapshot.create", name=name)
+    result = call(mountpoint, "snapshot.create", name=name, message=message, notes=dict(notes) or None)
     if as_json:
         output.say_json(result)
 
 
 @command.command("list")
 @mountpoint
+@click.option("--where", metavar="KEY=VALUE", multiple=True, type=NOTE, help="Only those with this note.")
+@click.option("--auto", is_flag=True, help="The states that are kept by themselves.")
 @json_option
-def list_(mountpoint: str, as_json: bool) -> None:
+def list_(mountpoint: str, where: tuple[tuple[str, str], ...], auto: bool, as_json: bool) -> None:
     """List the snapshots, oldest first."""
-    found: list[dict[str, Any]] = call(mountpoint, "snapshot.list")
+    found: list[dict[str, Any]] = call(
+        mountpoint, "snapshot.list", where=dict(where) or None, auto=auto or None
+    )
     if as_json:
         output.say_json(found)
     elif not found:
         click.echo("No snapshots.", err=True)
     else:
         output.table(
-            ("NAME", "CREATED", "BY"),
-            [(shown(each["name"]), output.when(each["created"]), output.user(each["uid"])) for each in found],
+            ("NAME", "CREATED", "BY", ""),
+            [
+                (shown(each["name"]), output.when(each["created"]), output.user(each["uid"]), _said_of(each))
+                for each in found
+            ],
         )
+
+
+def _said_of(snapshot: dict[str, Any]) -> str:
+    """Hold, notes and the first line of the message."""
+    notes = [f"{key}={shown(value)}" for key, value in snapshot.get("notes", {}).items()]
+    message = snapshot.get("message", "").partition("\n")[0]
+    return "  ".join([*(["held"] if snapshot.get("held") else []), *notes, *([shown(message)] if message else [])])
 
 
 @command.command()
@@ -75,6 +96,24 @@ def show(mountpoint: str, name: str, as_json: bool) -> None:
 def rename(mountpoint: str, old: str, new: str) -> None:
     """Give the snapshot OLD the name NEW."""
     call(mountpoint, "snapshot.rename", old=old, new=new)
+
+
+@command.command()
+@mountpoint
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=SNAPSHOTS)
+def hold(mountpoint: str, names: tuple[str, ...]) -> None:
+    """Protect snapshots from deletion, until they are released."""
+    for name in names:
+        call(mountpoint, "snapshot.hold", name=name)
+
+
+@command.command()
+@mountpoint
+@click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=SNAPSHOTS)
+def release(mountpoint: str, names: tuple[str, ...]) -> None:
+    """Let held snapshots be deleted again."""
+    for name in names:
+        call(mountpoint, "snapshot.release", name=name)
 
 
 @command.command()

@@ -17,9 +17,12 @@ RESTORE: Final = 9
 UNDO: Final = 10
 MERGE: Final = 11
 CALL: Final = 12
+AUTO: Final = 13
 
 ROOT_NAMES: Final = {b".snapshots": SNAPSHOTS, b".branches": BRANCHES, b".heliosfs": CONTROL}
 """In every tree root."""
+AUTO_NAME: Final = b".auto"
+"""In .snapshots, not listed: the states that are kept by themselves."""
 CONTROL_NAMES: Final = {
     b"status": STATUS,
     b"log": LOG,
@@ -32,7 +35,7 @@ CONTROL_NAMES: Final = {
 }
 """In .heliosfs of every tree root."""
 
-CONTAINERS: Final = (SNAPSHOTS, BRANCHES)
+CONTAINERS: Final = (SNAPSHOTS, BRANCHES, AUTO)
 """Owner and mode of these are those of their tree's root directory."""
 REPORTS: Final = (CHANGES, DIFF)
 """Directories in which every A..B is a file. For the owner alone: a report shows what is in files, whoever

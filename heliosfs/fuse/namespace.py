@@ -39,6 +39,8 @@ from heliosfs.volume.volume import Volume
 
 REMOVER: Final = b"rm"
 
+_DIRECTORIES: Final = {magic.SNAPSHOTS: b".snapshots", magic.BRANCHES: b".branches", magic.AUTO: magic.AUTO_NAME}
+
 Waiting = Coroutine[Any, Any, EntryAttributes]
 
 
@@ -83,6 +85,8 @@ class Namespace:
 
     def lookup(self, parent: int, name: bytes) -> EntryAttributes:
         tree, ino = self._node(parent)
+        if ino == magic.SNAPSHOTS and name == magic.AUTO_NAME and isinstance(tree.source, Branch):
+            return self._attributes(tree, magic.AUTO)
         if ino in magic.CONTAINERS:
             inode = self._member(tree, ino, name)
             return self._absent if inode is None else self._table.enter(inode)
@@ -193,7 +197,13 @@ class Namespace:
     def rmdir(self, parent: int, name: bytes, context: RequestContext) -> Coroutine[Any, Any, None] | None:
         tree, ino = self._node(parent)
         if ino == magic.SNAPSHOTS:
+            if name == magic.AUTO_NAME:
+                raise Refusal(errno.EBUSY)
             self._drop_snapshot(tree, name, context)
+            return None
+        if ino == magic.AUTO:
+            self._writer(tree, context)
+            self._volume.drop_timed(tree.branch(), name)
             return None
         if ino == magic.BRANCHES:
             return self._drop_branch(tree, name, context)
@@ -224,8 +234,10 @@ class Namespace:
         if old_parent != new_parent:
             raise Refusal(errno.EXDEV)
         tree, ino = self._node(old_parent)
-        if ino not in magic.CONTAINERS:
+        if ino not in (magic.SNAPSHOTS, magic.BRANCHES):
             raise Refusal(errno.EPERM)
+        if ino == magic.SNAPSHOTS and old_name == magic.AUTO_NAME:
+            raise Refusal(errno.EBUSY)
         if flags not in (0, NOREPLACE):
             raise Refusal(errno.EINVAL)
         caller = self._writer(tree, context)
@@ -243,7 +255,7 @@ class Namespace:
         if tree.source is self._trees.mounted:
             return False
         _, container = self._trees.container(tree.source)
-        directory = b".snapshots" if container == magic.SNAPSHOTS else b".branches"
+        directory = _DIRECTORIES[container]
         process = processes.identity(thread).process
         here = processes.working_directory(process)
         for argument in processes.arguments(process)[1:]:
@@ -271,7 +283,7 @@ class Namespace:
         tree, ino = self._node(number)
         own = self._attributes(tree, ino)
         if ino in magic.CONTAINERS:
-            members = tree.snapshots() if ino == magic.SNAPSHOTS else tree.children()
+            members = tree.members(ino)
             directory = MadeDirectory(
                 self._table, own, lambda: sorted(members), lambda name: self._member(tree, ino, name)
             )
@@ -316,10 +328,15 @@ class Namespace:
         root = tree.root
         entry = self._owned(tree, pack(tree.view.number, ino))
         if ino in magic.CONTAINERS:
-            members = tree.snapshots() if ino == magic.SNAPSHOTS else tree.children()
             entry.st_mode = ModeT(S_IFDIR | root.mode & 0o7777)
-            entry.st_nlink = 2 + len(members)
+            entry.st_nlink = 2 + len(tree.members(ino))
             entry.st_mtime_ns = entry.st_ctime_ns = tree.changed_at(ino)
+            if ino == magic.AUTO:
+                # It changes by itself, and nobody is told.
+                entry.attr_timeout = 0
+                newest = next(reversed(tree.timed().values()), None)
+                if newest is not None:
+                    entry.st_mtime_ns = entry.st_ctime_ns = newest.created
         elif ino in magic.MODES:
             entry.st_mode = ModeT(magic.MODES[ino])
         else:

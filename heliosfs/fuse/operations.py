@@ -47,11 +47,12 @@ from heliosfs.fuse.handles import (
     touch,
 )
 from heliosfs.fuse.inode_table import FOREVER, InodeTable, absent_for
+from heliosfs.fuse.keeping import NOTE, Notes
 from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
-from heliosfs.fuse.rights import is_member, stripped
+from heliosfs.fuse.rights import Requester, is_member, stripped
 from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Caller, Inode
 from heliosfs.view.xattrs import ACLS
@@ -88,6 +89,7 @@ class Operations(pyfuse3.Operations):
         commits: GroupCommit,
         faults: Faults,
         activity: Activity,
+        notes: Notes,
         store_path: str,
         options: Options,
     ) -> None:
@@ -112,6 +114,7 @@ class Operations(pyfuse3.Operations):
         self._relatime = options.relatime
         self._open_file = OpenFileWithAccessTime if options.relatime else OpenFile
         self._digests = ContentDigests()
+        self._notes = notes
         self._absent = absent_for(FOREVER)
 
     def init(self) -> None:
@@ -458,6 +461,8 @@ class Operations(pyfuse3.Operations):
             # Not ENODATA: that would have `ls -l` ask again for every file.
             raise FUSEError(errno.EOPNOTSUPP)
         inode = self._inode(number, errno.ENODATA)
+        if name.startswith(NOTE):
+            return self._notes.get(inode, name)
         if name.startswith(OURS):
             return self._digests.get(inode, name)
         return inode.view.get_xattr(inode, name)
@@ -470,6 +475,9 @@ class Operations(pyfuse3.Operations):
     def setxattr(
         self, number: InodeT, name: XAttrNameT, value: bytes, context: RequestContext
     ) -> Coroutine[Any, Any, None] | None:
+        if name.startswith(NOTE):
+            self._set_note(number, name, value, context)
+            return None
         inode = self._changeable(number, context)
         if self._acl and name in ACLS:
             return self._set_acl(inode, name, value, context)
@@ -490,18 +498,26 @@ class Operations(pyfuse3.Operations):
             return self.attributes_changed(inode)
         return None
 
+    def _set_note(self, number: int, name: bytes, value: bytes | None, context: RequestContext) -> None:
+        inode = self._inode(number, errno.EPERM)
+        self._notes.set(inode, name, value, Requester(context.uid, context.gid, context.pid))
+
     @handler
     def listxattr(self, number: InodeT, context: RequestContext) -> Sequence[XAttrNameT]:
         inode = self._known.get(number)
         if inode is None:
             return []
         names = [name for name in inode.view.list_xattrs(inode) if self._acl or name not in ACLS]
+        names += self._notes.names(inode)
         return [XAttrNameT(name) for name in names if context.uid == 0 or not name.startswith(_TRUSTED)]
 
     @handler
     def removexattr(
         self, number: InodeT, name: XAttrNameT, context: RequestContext
     ) -> Coroutine[Any, Any, None] | None:
+        if name.startswith(NOTE):
+            self._set_note(number, name, None, context)
+            return None
         inode = self._changeable(number, context)
         if self._acl and name in ACLS:
             inode.view.remove_acl(inode, name)

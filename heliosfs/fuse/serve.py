@@ -25,6 +25,7 @@ from heliosfs.fuse.filling import Fillings
 from heliosfs.fuse.flushing import Flusher
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.inode_table import InodeTable
+from heliosfs.fuse.keeping import Notes, Timekeeper
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.loop import Activity, RequestLoop
 from heliosfs.fuse.namespace import Namespace
@@ -74,6 +75,7 @@ class Mounted:
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint)
         self.handles = Handles()
+        self.timekeeper = Timekeeper(volume, self.cache, self.faults)
         self.commits = GroupCommit(volume.sync_blocking)
         self.fillings = Fillings(volume.settle, self.faults)
         self.tuned: dict[str, bool] = {}
@@ -92,7 +94,7 @@ class Mounted:
         )  # fmt: skip
         self.operations = Operations(
             self.table, self.handles, self.namespace, self.fillings, self.commits, self.faults, self.activity,
-            str(volume.store.path), options,
+            Notes(volume, self.trees), str(volume.store.path), options,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
         self._established = trio.Event()
@@ -207,6 +209,7 @@ class Mounted:
             while True:
                 await trio.sleep(TICK_SECONDS)
                 await self._idle_work()
+                await self.timekeeper.run_if_due()
                 await self.flusher.flush_if_due(sum(self.operations.requests.values()))
                 if self.options.low_latency:
                     total = sum(self.operations.requests.values())

@@ -1,6 +1,7 @@
 """The trees that the kernel has entered: branches and snapshots by the numbers of their views."""
 
 import errno
+from collections.abc import Mapping
 
 import trio
 
@@ -51,6 +52,16 @@ class Tree:
     def snapshots(self) -> dict[bytes, Snapshot]:
         return {} if isinstance(self.source, Snapshot) else self.source.snapshots
 
+    def timed(self) -> dict[bytes, Snapshot]:
+        """The states that were kept by themselves."""
+        return {} if isinstance(self.source, Snapshot) else self.source.timed
+
+    def members(self, container: int) -> Mapping[bytes, Source]:
+        """What is in .snapshots, .snapshots/.auto or .branches."""
+        if container == magic.BRANCHES:
+            return self.children()
+        return self.snapshots() if container == magic.SNAPSHOTS else self.timed()
+
     def children(self) -> dict[bytes, Branch]:
         """The branches forked from here. A snapshot shows those that began with its very state."""
         source = self.source
@@ -90,8 +101,7 @@ class Trees:
 
     def member(self, tree: Tree, container: int, name: bytes) -> Tree | None:
         """A snapshot or branch by its name in .snapshots or .branches of a tree."""
-        members = tree.snapshots() if container == magic.SNAPSHOTS else tree.children()
-        source = members.get(name)
+        source = tree.members(container).get(name)
         return None if source is None else self.add(source)
 
     def released(self, view: View) -> None:
@@ -103,7 +113,7 @@ class Trees:
     def container(self, source: Source) -> tuple[Tree, int]:
         """The tree and the reserved directory in which a tree is a member."""
         if isinstance(source, Snapshot):
-            return self.add(source.branch), magic.SNAPSHOTS
+            return self.add(source.branch), magic.AUTO if source.timed else magic.SNAPSHOTS
         assert source.parent is not None
         return self.add(source.parent), magic.BRANCHES
 
@@ -119,7 +129,8 @@ class Trees:
         if source is self.mounted:
             return b""
         if isinstance(source, Snapshot):
-            above, container, name = source.branch, b"/.snapshots/", source.name
+            auto = magic.AUTO_NAME + b"/" if source.timed else b""
+            above, container, name = source.branch, b"/.snapshots/" + auto, source.name
         elif source.parent is None:
             return None
         else:

@@ -14,6 +14,7 @@ from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, stat
 from heliosfs.fuse.commits import GroupCommit
 from heliosfs.fuse.going_back import GoingBack
 from heliosfs.fuse.handles import Handles
+from heliosfs.fuse.keeping import Keeping, find_snapshot
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
 from heliosfs.fuse.stepwise import stepwise
@@ -56,6 +57,7 @@ class Verbs:
         self._reports: dict[int, dict[str, Any]] = {}
         """What the last restore, undo or merge of a branch did, by branch id."""
         self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
+        keeping = Keeping(volume)
         self._verbs: dict[str, Verb] = {
             "status": self._status,
             "stats": self._stats,
@@ -65,6 +67,9 @@ class Verbs:
             "snapshot.create": self._snapshot_create,
             "snapshot.list": self._snapshot_list,
             "snapshot.show": self._snapshot_show,
+            "snapshot.hold": keeping.hold,
+            "snapshot.release": keeping.release,
+            "config": keeping.config,
             "snapshot.rename": self._snapshot_rename,
             "snapshot.delete": self._snapshot_delete,
             "branch.create": self._branch_create,
@@ -228,11 +233,16 @@ class Verbs:
         return _snapshot(snapshot)
 
     async def _snapshot_list(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
-        found = sorted(tree.snapshots().values(), key=lambda each: (each.created, each.name))
+        """The named snapshots, or with `auto` the states that were kept by themselves; with `where` those that have
+        all of these notes."""
+        members = tree.timed() if arguments.get("auto") else tree.snapshots()
+        wanted = notes_of(arguments, "where").items()
+        found = [each for each in members.values() if wanted <= each.record.notes.items()]
+        found.sort(key=lambda each: (each.created, each.name))
         return [_snapshot(each) for each in found]
 
     async def _snapshot_show(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
-        return _snapshot(_find_snapshot(tree, name_in(arguments)))
+        return _snapshot(find_snapshot(tree, name_in(arguments)))
 
     async def _snapshot_rename(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         check_may_write(tree.root, requester)
@@ -253,7 +263,7 @@ class Verbs:
         name = name_in(arguments)
         source: Branch | Snapshot = tree.source
         if arguments.get("from") is not None:
-            source = _find_snapshot(tree, name_in(arguments, "from"))
+            source = find_snapshot(tree, name_in(arguments, "from"))
         elif self._handles.mappable:
             await self._cache.write_back()
         branch = self._volume.fork(source, name, requester.caller())
@@ -340,13 +350,6 @@ class Verbs:
         return report
 
 
-def _find_snapshot(tree: Tree, name: bytes) -> Snapshot:
-    snapshot = tree.snapshots().get(name)
-    if snapshot is None:
-        raise Refusal(errno.ENOENT, f"there is no snapshot named {text(name)!r}")
-    return snapshot
-
-
 def _find_branch(tree: Tree, name: bytes) -> Branch:
     branch = tree.children().get(name)
     if branch is None:
@@ -374,6 +377,8 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
         shown["notes"] = record.notes
     if record.file:
         shown["file"] = True
+    if record.held:
+        shown["held"] = True
     if record.filling:
         shown["filling"] = record.filling
     return shown

@@ -15,6 +15,8 @@ class Branch:
         self.view = view
         self.children: dict[bytes, Branch] = {}
         self.snapshots: dict[bytes, Snapshot] = {}
+        self.timed: dict[bytes, Snapshot] = {}
+        """States that were kept by themselves, oldest first."""
         self.dropped = False
 
     def __repr__(self) -> str:
@@ -40,13 +42,17 @@ class Branch:
 class Snapshot:
     """A named frozen state of a branch. Its view is made when it is first looked at."""
 
-    def __init__(self, branch: Branch, name: bytes, record: SnapshotRecord, state: Layer) -> None:
+    def __init__(
+        self, branch: Branch, name: bytes, record: SnapshotRecord, state: Layer, *, timed: bool = False
+    ) -> None:
         self.branch = branch
         self.name = name
         self.record = record
         self.state = state
         self.view: View | None = None
         self.dropped = False
+        self.timed = timed
+        """Kept by itself: see `time_machine`."""
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.name!r} of {self.branch!r}>"

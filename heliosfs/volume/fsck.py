@@ -262,6 +262,8 @@ def _states(volume: Volume) -> Iterator[tuple[str, Layer | int]]:
                 continue
             of = "" if branch.parent is None else f" of {name}"
             yield f"snapshot {shown(snapshot.name)}{of}", snapshot.state
+        for timed in branch.timed.values():
+            yield f"the state {shown(timed.name)} of {name}", timed.state
         if branch.record.base:
             yield f"the state that {name} was forked from", layers.get(branch.record.base, branch.record.base)
 

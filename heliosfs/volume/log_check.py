@@ -53,6 +53,12 @@ def changes_as_json(registry: Registry, operation: Operation) -> list[dict[str, 
     """What an operation changed, before and after; None where there was, or is, nothing."""
     found = []
     for ref, before, after in operation.changes:
+        setting = refs.setting_name(ref)
+        if setting is not None:
+            sides = {"before": before, "after": after}
+            texts = {side: None if value is None else os.fsdecode(value) for side, value in sides.items()}
+            found.append({"kind": "setting", "name": setting, **texts})
+            continue
         branch_id, name = refs.split_key(ref)
         branch = registry.branches.get(branch_id)
         shown: dict[str, Any] = {"kind": "branch" if name is None else "snapshot"}
@@ -75,6 +81,8 @@ def _record_as_json(is_branch: bool, value: bytes) -> dict[str, Any]:
         shown["message"] = snapshot.message
     if snapshot.notes:
         shown["notes"] = snapshot.notes
+    if snapshot.held:
+        shown["held"] = True
     if snapshot.conflicts:
         shown["conflicts"] = len(snapshot.conflicts)
     return shown

@@ -6,10 +6,20 @@ from collections.abc import Container
 from heliosfs.base.errors import Refusal
 from heliosfs.base.limits import NAME_BYTES_MAX
 
+AUTO = b".auto"
+"""No snapshot can be called so: the directory of the states that are kept by themselves is."""
+
 
 def text(name: bytes) -> str:
     """A name as it stands in messages and in the log."""
     return name.decode(errors="backslashreplace")
+
+
+def check_snapshot_name(name: bytes, taken: Container[bytes]) -> None:
+    """The same for a snapshot."""
+    check_name(name, taken)
+    if name == AUTO:
+        raise Refusal(errno.EEXIST, f"{text(name)} is the directory of the states that are kept by themselves")
 
 
 def check_name(name: bytes, taken: Container[bytes]) -> None:

@@ -1,7 +1,9 @@
 """Refs: what branches and snapshots are called and which states they refer to.
 
     branch/ID (8 bytes)               -> msgpack BranchRecord
+    setting/NAME                      -> the value, as text
     snapshot/BRANCH ID (8 bytes)NAME  -> msgpack SnapshotRecord
+    timed/BRANCH ID (8 bytes)NAME     -> the same, of a state that was kept by itself: see `time_machine`
 
 A change of refs is one REFS record of the journal: the layers that were made, the refs as they are since, and
 the operation for the log. It is applied whole or not at all.
@@ -17,7 +19,9 @@ MAIN_BRANCH: Final = 1
 """The id of the branch that a mount shows at its top."""
 
 _BRANCH = b"branch/"
+_SETTING = b"setting/"
 _SNAPSHOT = b"snapshot/"
+_TIMED = b"timed/"
 _ID_BYTES = 8
 
 
@@ -50,7 +54,8 @@ class ConflictRecord(msgspec.Struct, array_like=True, frozen=True):
 
 class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     """A snapshot: a frozen state. `file` is the inode number when it is one copied file, else 0; `filling` the
-    process that may still fill it, else 0. `conflicts` holds what is unresolved of the merge of this state."""
+    process that may still fill it, else 0. `conflicts` holds what is unresolved of the merge of this state. `held`
+    protects it from deletion."""
 
     state: int
     created: int
@@ -60,6 +65,7 @@ class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     message: str = ""
     notes: dict[str, str] = {}
     conflicts: list[ConflictRecord] = []
+    held: bool = False
 
 
 class RefsRecord(msgspec.Struct, array_like=True):
@@ -89,6 +95,29 @@ def branch_key(branch_id: int) -> bytes:
 def snapshot_key(branch_id: int, name: bytes) -> bytes:
     """The ref of a snapshot."""
     return _SNAPSHOT + branch_id.to_bytes(_ID_BYTES, "big") + name
+
+
+def timed_key(branch_id: int, name: bytes) -> bytes:
+    """The ref of a state of a branch that was kept by itself."""
+    return _TIMED + branch_id.to_bytes(_ID_BYTES, "big") + name
+
+
+def split_timed(ref: bytes) -> tuple[int, bytes] | None:
+    """(branch id, name) of such a ref; None for all others."""
+    if not ref.startswith(_TIMED) or len(ref) <= len(_TIMED) + _ID_BYTES:
+        return None
+    at = len(_TIMED) + _ID_BYTES
+    return int.from_bytes(ref[len(_TIMED) : at], "big"), ref[at:]
+
+
+def setting_key(name: str) -> bytes:
+    """The ref of a setting."""
+    return _SETTING + name.encode()
+
+
+def setting_name(ref: bytes) -> str | None:
+    """The name of a setting; None for refs that are none."""
+    return ref[len(_SETTING) :].decode(errors="replace") if ref.startswith(_SETTING) else None
 
 
 def split_key(ref: bytes) -> tuple[int, bytes | None]:

@@ -21,7 +21,9 @@ from heliosfs.volume.refs import (
     RefsRecord,
     decode_branch,
     decode_snapshot,
+    setting_name,
     split_key,
+    split_timed,
 )
 
 VIEWS_MAX = 1 << VIEW_BITS
@@ -49,6 +51,8 @@ class Registry:
         """Frozen layers that have no root yet, oldest first."""
         self.swept: set[int] = set()
         """Layers that are gone here and still in the database."""
+        self.settings: dict[str, str] = {}
+        """What was set, by name."""
         self.sweep_due = False
         """Some layer may have become unreachable."""
 
@@ -122,11 +126,16 @@ class Registry:
             self.unsealed[layer.id] = layer
 
     def _put(self, ref: bytes, value: bytes, moved: dict[bytes, Snapshot]) -> None:
-        branch_id, name = split_key(ref)
-        if name is None:
-            self._put_branch(branch_id, value)
+        if (setting := setting_name(ref)) is not None:
+            self.settings[setting] = value.decode(errors="replace")
+        elif (timed := split_timed(ref)) is not None:
+            self._put_timed(self._branch(timed[0]), timed[1], value)
         else:
-            self._put_snapshot(self._branch(branch_id), name, value, moved)
+            branch_id, name = split_key(ref)
+            if name is None:
+                self._put_branch(branch_id, value)
+            else:
+                self._put_snapshot(self._branch(branch_id), name, value, moved)
         self.refs[ref] = value
         self.changed_refs.add(ref)
 
@@ -169,11 +178,23 @@ class Registry:
         snapshot.name, snapshot.branch, snapshot.dropped = name, branch, False
         branch.snapshots[name] = snapshot
 
+    def _put_timed(self, branch: Branch, name: bytes, value: bytes) -> None:
+        record = decode_snapshot(value)
+        branch.timed[name] = Snapshot(branch, name, record, self._layer(record.state), timed=True)
+
     def _remove(self, ref: bytes, moved: dict[bytes, Snapshot]) -> None:
         """Remove a ref. A snapshot goes to `moved` by its value: a rename puts it back under another name."""
-        branch_id, name = split_key(ref)
+        if (setting := setting_name(ref)) is not None:
+            self.settings.pop(setting, None)
+            del self.refs[ref]
+            self.changed_refs.add(ref)
+            return
+        timed = split_timed(ref)
+        branch_id, name = timed or split_key(ref)
         branch = self._branch(branch_id)
-        if name is not None:
+        if timed is not None:
+            branch.timed.pop(timed[1]).dropped = True
+        elif name is not None:
             snapshot = branch.snapshots.pop(name)
             snapshot.dropped = True
             moved[self.refs[ref]] = snapshot
@@ -248,6 +269,8 @@ class Registry:
             for _, source, state in branch.record.merged:
                 if source in self.branches:
                     yield from self._named(state)
+            for snapshot in branch.timed.values():
+                yield snapshot.state
         for snapshot in self.snapshots():
             yield snapshot.state
         for view in self.views.values():
@@ -268,5 +291,7 @@ class Registry:
     @staticmethod
     def state_of(ref: bytes, value: bytes) -> int:
         """The layer id that a ref's value names."""
+        if setting_name(ref) is not None:
+            return 0
         _, name = split_key(ref)
         return decode_branch(value).top if name is None else decode_snapshot(value).state

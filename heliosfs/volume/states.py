@@ -3,6 +3,7 @@
     now                   what the branch shows
     NAME                  a snapshot of the branch, or a branch forked from it
     NAME@SNAPSHOT         a snapshot of the branch NAME
+    2026-11-25T10:00:30Z  a state that was kept by itself, by its name
     op:N                  just before operation N of the log
     "5 minutes ago"       the newest kept state at or before that time
     2026-11-25T10:00      likewise
@@ -18,6 +19,7 @@ from heliosfs.base.errors import Refusal
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import refs
 from heliosfs.volume.branch import Branch
+from heliosfs.volume.naming import AUTO
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.refs import branch_key
 from heliosfs.volume.registry import Registry
@@ -37,6 +39,9 @@ def find(registry: Registry, branch: Branch, text: str) -> Layer:
         return branch.snapshots[name].state
     if name in branch.children:
         return branch.children[name].view.top
+    timed = branch.timed.get(name.removeprefix(AUTO + b"/"))
+    if timed is not None:
+        return timed.state
     if b"@" in name:
         child, _, snapshot = name.rpartition(b"@")
         if child in branch.children and snapshot in branch.children[child].snapshots:
@@ -79,6 +84,8 @@ def _recorded_state(registry: Registry, branch: Branch, operation: Operation) ->
     if operation.branch != branch.id:
         return None
     for ref, before, after in operation.changes:
+        if refs.setting_name(ref) is not None:
+            continue
         branch_id, name = refs.split_key(ref)
         layer_id = None
         if ref == branch_key(branch.id) and before is not None:
@@ -97,7 +104,8 @@ def _at(registry: Registry, branch: Branch, text: str, moment: int) -> Layer:
     """The newest kept state at or before a moment."""
     if moment >= now():
         return branch.view.top
-    kept = [
+    kept = [(snapshot.created, snapshot.state) for snapshot in branch.timed.values()]
+    kept += [
         (snapshot.created, snapshot.state) for snapshot in branch.snapshots.values() if not snapshot.filling
     ]
     for operation in registry.log:

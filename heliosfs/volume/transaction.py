@@ -65,6 +65,10 @@ class Transaction:
         """Set a ref without showing it in the log."""
         self._refs[ref] = value
 
+    def drop(self, ref: bytes) -> None:
+        """Remove a ref without showing it in the log."""
+        self._refs[ref] = None
+
     def commit(self, verb: str = "", text: str = "", caller: Caller | None = None, branch: int = 0) -> None:
         """Append to the journal and apply. Without a verb nothing enters the operation log."""
         registry = self.registry

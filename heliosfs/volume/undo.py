@@ -8,12 +8,13 @@ from heliosfs.base.errors import Refusal
 from heliosfs.layers.layer import Layer
 from heliosfs.view.inode import Caller
 from heliosfs.volume import refs
+from heliosfs.volume.annotations import check_all_released, check_released, reverted
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.conflicts import PREFIX
 from heliosfs.volume.naming import check_name, text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.pointing import point
-from heliosfs.volume.refs import branch_key, snapshot_key
+from heliosfs.volume.refs import branch_key, snapshot_key, timed_key
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.transaction import Transaction
 
@@ -30,6 +31,9 @@ def undo(
     transaction = Transaction(registry)
     pointed: list[tuple[Branch, Layer, set[int]]] = []
     for ref, before, after in operation.changes:
+        if refs.setting_name(ref) is not None:
+            _revert_setting(registry, transaction, ref, before)
+            continue
         branch_id, name = refs.split_key(ref)
         if before is None:
             _revert_creation(registry, transaction, ref)
@@ -56,6 +60,13 @@ def _operation(registry: Registry, branch: Branch, number: int | None) -> Operat
     raise Refusal(errno.ENOENT, f"there is no operation {number} of this branch that could be undone")
 
 
+def _revert_setting(registry: Registry, transaction: Transaction, ref: bytes, before: bytes | None) -> None:
+    if before is not None:
+        transaction.put(ref, before)
+    elif ref in registry.refs:
+        transaction.remove(ref)
+
+
 def _revert_creation(registry: Registry, transaction: Transaction, ref: bytes) -> None:
     branch_id, name = refs.split_key(ref)
     if ref not in registry.refs:
@@ -67,9 +78,14 @@ def _revert_creation(registry: Registry, transaction: Transaction, ref: bytes) -
         if branch.children:
             what = _describe(registry, ref)
             raise Refusal(errno.ENOTEMPTY, f"{what} has branches of its own: delete those first")
+        check_all_released(branch)
         transaction.freeze_layer(branch.view.top.id)
         for snapshot_name in list(branch.snapshots):
             transaction.remove(snapshot_key(branch_id, snapshot_name))
+        for timed in branch.timed:
+            transaction.drop(timed_key(branch_id, timed))
+    else:
+        check_released(registry.branches[branch_id].snapshots[name])
     transaction.remove(ref)
 
 
@@ -113,14 +129,17 @@ def _revert_branch(
 
 
 def _revert_snapshot(registry: Registry, transaction: Transaction, ref: bytes, before: bytes, after: bytes) -> None:
-    """Open the conflicts again that were settled, or the other way round."""
-    old, new = refs.decode_snapshot(before).conflicts, refs.decode_snapshot(after).conflicts
+    """Open the conflicts again that were settled, or the other way round; and notes and holds as they were."""
     present = registry.refs.get(ref)
-    if old != new and present is not None:
-        record = refs.decode_snapshot(present)
-        kept = [each for each in record.conflicts if each in old or each not in new]
-        found = [*kept, *(each for each in old if each not in kept and each not in new)]
-        transaction.put(ref, refs.encode(replace(record, conflicts=found)))
+    if present is None:
+        return
+    old, new = refs.decode_snapshot(before), refs.decode_snapshot(after)
+    record = reverted(refs.decode_snapshot(present), old, new)
+    if old.conflicts != new.conflicts:
+        kept = [each for each in record.conflicts if each in old.conflicts or each not in new.conflicts]
+        found = [*kept, *(each for each in old.conflicts if each not in kept and each not in new.conflicts)]
+        record = replace(record, conflicts=found)
+    transaction.put(ref, refs.encode(record))
 
 
 def _describe(registry: Registry, ref: bytes) -> str:

@@ -29,13 +29,13 @@ from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
 from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
-from heliosfs.volume import collection, conflicts, merge, operations, path_restore, refs, states, undo
+from heliosfs.volume import annotations, collection, conflicts, merge, operations, path_restore, refs, states, undo
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import Change, changes
 from heliosfs.volume.collection import Report
 from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
-from heliosfs.volume.naming import check_name, text
+from heliosfs.volume.naming import check_name, check_snapshot_name, text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.pointing import point
 from heliosfs.volume.refs import (
@@ -45,8 +45,10 @@ from heliosfs.volume.refs import (
     SnapshotRecord,
     branch_key,
     snapshot_key,
+    timed_key,
 )
 from heliosfs.volume.registry import Registry
+from heliosfs.volume.time_machine import TimeMachine
 from heliosfs.volume.transaction import Transaction
 
 NODE_CACHE_BYTES = 64 << 20
@@ -64,6 +66,7 @@ class Volume:
         self.registry = Registry(self.engine, persistence.load(store.database))
         self.engine.make_room = self._release_reserve
         self.background = Background(self.registry)
+        self.time_machine = TimeMachine(self.registry)
         self.flushes = 0
         self._flush_position = 0
         self._flushing = False
@@ -169,7 +172,8 @@ class Volume:
         With `empty` the snapshot starts with nothing in it and can be filled until `settle`, by the process
         `filling` (the caller of this method sees to both).
         """
-        check_name(name, branch.snapshots)
+        check_snapshot_name(name, branch.snapshots)
+        annotations.check_notes(notes or {}, message)
         transaction = Transaction(self.registry)
         state = transaction.new_layer(0) if empty else transaction.freeze(branch)
         assert bool(filling) == empty
@@ -208,6 +212,7 @@ class Volume:
         """Remove a snapshot's name. Its content stays until the operation log lets it go."""
         snapshot = self._snapshot(branch, name)
         conflicts.check_not_held(snapshot)
+        annotations.check_released(snapshot)
         if snapshot.filling:
             self.settle(snapshot)
         transaction = Transaction(self.registry)
@@ -219,11 +224,21 @@ class Volume:
         """Give a snapshot another name."""
         snapshot = self._snapshot(branch, old)
         conflicts.check_not_held(snapshot)
-        check_name(new, branch.snapshots)
+        check_snapshot_name(new, branch.snapshots)
         transaction = Transaction(self.registry)
         transaction.remove(snapshot_key(branch.id, old))
         transaction.put(snapshot_key(branch.id, new), refs.encode(snapshot.record))
         transaction.commit("snapshot.rename", f"{text(old)} to {text(new)}", caller, branch.id)
+
+    def drop_timed(self, branch: Branch, name: bytes) -> Snapshot:
+        """Remove a state that was kept by itself. It is not in the operation log, so undo does not bring it back."""
+        snapshot = branch.timed.get(name)
+        if snapshot is None:
+            raise Refusal(errno.ENOENT, f"there is no state named {text(name)!r}")
+        transaction = Transaction(self.registry)
+        transaction.drop(timed_key(branch.id, name))
+        transaction.commit()
+        return snapshot
 
     def _snapshot(self, branch: Branch, name: bytes) -> Snapshot:
         snapshot = branch.snapshots.get(name)
@@ -261,6 +276,7 @@ class Volume:
         branch = self._child(parent, name)
         if branch.children:
             raise Refusal(errno.ENOTEMPTY, f"branch {text(name)!r} has branches of its own: delete those first")
+        annotations.check_all_released(branch)
         for snapshot in list(branch.snapshots.values()):
             if snapshot.filling:
                 self.settle(snapshot)
@@ -268,6 +284,8 @@ class Volume:
         transaction.freeze_layer(branch.view.top.id)
         for snapshot_name in list(branch.snapshots):
             transaction.remove(snapshot_key(branch.id, snapshot_name))
+        for timed in branch.timed:
+            transaction.drop(timed_key(branch.id, timed))
         transaction.remove(branch_key(branch.id))
         transaction.commit("branch.delete", text(name), caller, parent.id)
         return branch
@@ -477,6 +495,7 @@ class Volume:
         return {
             "branches": len(registry.branches),
             "snapshots": sum(1 for _ in registry.snapshots()),
+            "timed_states": sum(len(branch.timed) for branch in registry.branches.values()),
             "layers": len(registry.layers),
             "unsealed_layers": len(registry.unsealed),
             "unflushed_records": sum(layer.unflushed_records for layer in layers),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, fails, user
+from .support import NOBODY, TIMEOUT_SECONDS, fails, user
 from .volumes import MountedVolume, heliosfs
 
 
@@ -67,3 +70,76 @@ def test_the_log_verifies_and_tells_before_and_after(ours: Path) -> None:
     result = json.loads(heliosfs("log", ours, "--verify", "--json"))
     assert result["problems"] == [] and result["checked"] >= newest["number"]
     assert heliosfs("log", ours, "--verify") == ""
+
+
+def test_notes_and_holds(ours: Path) -> None:
+    heliosfs("snapshot", "create", ours, "noted", "-m", "before the move", "--set", "task=7", "--set", "by=agent")
+    root = ours / ".snapshots" / "noted"
+    assert os.getxattr(root, "user.heliosfs.note.task") == b"7"
+    assert os.listxattr(root) == ["user.heliosfs.note.by", "user.heliosfs.note.task"]
+    os.setxattr(root, "user.heliosfs.note.task", b"8")
+    os.removexattr(root, "user.heliosfs.note.by")
+    shown = json.loads(heliosfs("snapshot", "show", ours, "noted", "--json"))
+    assert shown["notes"] == {"task": "8"} and shown["message"] == "before the move"
+    assert "task=8  before the move" in heliosfs("snapshot", "list", ours)
+    for where, names in (("task=8", ["noted"]), ("task=7", [])):
+        listed = json.loads(heliosfs("snapshot", "list", ours, "--where", where, "--json"))
+        assert [each["name"] for each in listed] == names
+    with fails(errno.EPERM):
+        os.setxattr(ours, "user.heliosfs.note.task", b"8")
+    with fails(errno.EPERM):
+        os.setxattr(root / "f", "user.heliosfs.note.task", b"8")
+    with fails(errno.ENODATA):
+        os.getxattr(root, "user.heliosfs.note.by")
+    with user(NOBODY), fails(errno.EACCES):
+        os.setxattr(root, "user.heliosfs.note.task", b"9")
+    heliosfs("snapshot", "hold", ours, "noted")
+    assert "held" in heliosfs("snapshot", "delete", ours, "noted", status=1)
+    with fails(errno.EBUSY):
+        os.rmdir(root)
+    heliosfs("snapshot", "release", ours, "noted")
+    os.rmdir(root)
+
+
+def test_settings(ours: Path) -> None:
+    assert heliosfs("config", ours, "auto.interval", "1h") == ""
+    assert heliosfs("config", ours, "auto.interval") == "1h\n"
+    assert "no duration" in heliosfs("config", ours, "auto.interval", "soon", status=1)
+    assert "no setting 'x'" in heliosfs("config", ours, "x", status=1)
+    assert heliosfs("config", ours, "auto.interval", "default") == ""
+    names = [each["name"] for each in json.loads(heliosfs("config", ours, "--json"))]
+    assert "auto.interval" in names and "auto.keep.days" in names
+
+
+def test_states_that_are_kept_by_themselves(volume_mount: MountedVolume) -> None:
+    root = volume_mount.path
+    heliosfs("config", root, "auto.interval", "1s")
+    auto = root / ".snapshots" / ".auto"
+    (root / "f").write_text("first")
+    wait_until(lambda: [name for name in os.listdir(auto) if (auto / name / "f").exists()])
+    kept = next(name for name in os.listdir(auto) if (auto / name / "f").exists())
+    (root / "f").write_text("second")
+    assert (auto / kept / "f").read_text() == "first"
+    assert os.listdir(root / ".snapshots") == [] and heliosfs("snapshot", "list", root) == ""
+    assert kept in heliosfs("snapshot", "list", root, "--auto")
+    with fails(errno.EROFS):
+        (auto / kept / "f").write_text("x")
+    for act in (
+        lambda: os.mkdir(auto), lambda: os.mkdir(auto / "x"), lambda: os.rmdir(auto),
+        lambda: os.rename(auto / kept, auto / "x"), lambda: os.rename(auto, root / ".snapshots" / "x"),
+    ):  # fmt: skip
+        with pytest.raises(OSError):
+            act()
+    heliosfs("restore", root, kept, "--", "f")
+    assert (root / "f").read_text() == "first"
+    volume_mount.remount()
+    assert (auto / kept / "f").read_text() == "first"
+    os.rmdir(auto / kept)
+    assert not (auto / kept).exists()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
