@@ -31,12 +31,22 @@ def check_notes(notes: dict[str, str], message: str = "") -> None:
             raise Refusal(errno.EINVAL, f"{key!r} cannot be the key of a note: no blanks, no =, no control characters")
         if len(_bytes(key)) > KEY_BYTES_MAX:
             raise Refusal(errno.EINVAL, f"the key of a note has at most {KEY_BYTES_MAX} bytes")
+        _check_text(value, f"the note {key!r}")
         if len(_bytes(value)) > VALUE_BYTES_MAX:
             raise Refusal(errno.E2BIG, f"the note {key!r} is too long: a note has at most {VALUE_BYTES_MAX} bytes")
     if len(notes) > NOTES_MAX:
         raise Refusal(errno.ENOSPC, f"a snapshot has at most {NOTES_MAX} notes")
+    _check_text(message, "the message")
     if len(_bytes(message)) > MESSAGE_BYTES_MAX:
         raise Refusal(errno.E2BIG, f"a message has at most {MESSAGE_BYTES_MAX} bytes")
+
+
+def _check_text(value: str, what: str) -> None:
+    """Records hold texts; bytes that are none cannot be among them."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refusal(errno.EINVAL, f"{what} is not UTF-8; encode other bytes, as with base64") from None
 
 
 def _bytes(value: str) -> bytes:

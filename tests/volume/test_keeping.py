@@ -46,6 +46,8 @@ def test_notes_have_limits(volume: Volume) -> None:
     for key in ("", "a=b", "a b", "a\n", "x" * 201):
         refused(errno.EINVAL, lambda key=key: annotations.set_note(registry, snapshot, key, "v", CALLER))  # type: ignore[misc]
     refused(errno.E2BIG, lambda: annotations.set_note(registry, snapshot, "k", "v" * 4097, CALLER))
+    refused(errno.EINVAL, lambda: annotations.set_note(registry, snapshot, "k", "\udcff", CALLER))
+    refused(errno.EINVAL, lambda: volume.snapshot(volume.main, b"t", CALLER, message="\udcff"))
     refused(errno.ENODATA, lambda: annotations.remove_note(registry, snapshot, "k", CALLER))
     refused(errno.ENOSPC, lambda: annotations.check_notes({str(number): "" for number in range(65)}))
     refused(errno.E2BIG, lambda: volume.snapshot(volume.main, b"t", CALLER, message="x" * 70_000))
