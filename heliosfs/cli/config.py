@@ -20,6 +20,12 @@ def command(mountpoint: str, key: str | None, value: str | None, as_json: bool) 
 
     The value "default" takes it back to what it is when nobody has set it. Durations are written 10s, 5m, 6h, 7d, 2w.
     A setting counts for the whole volume; `heliosfs undo` takes a change back.
+
+    \b
+    Examples:
+      heliosfs config .
+      heliosfs config . auto.interval 1m
+      heliosfs config . auto.keep.days default
     """
     found: list[dict[str, Any]] = call(mountpoint, "config", key=key, value=value)
     if as_json:
