@@ -5,14 +5,16 @@ asyncio. `RequestLoop.install` puts an object there that is trio except for two 
 once per request:
 
     Lock                    an uncontended acquire and release costs no turn of the scheduler
-    lowlevel.wait_readable  looks first, then looks again for some microseconds, and only then sleeps in epoll
+    lowlevel.wait_readable  looks first, then looks again for some microseconds, then blocks for a millisecond in
+                            poll, and only then sleeps in trio's epoll
 
 Invariants:
   1. `wait_readable` returns only when the descriptor is readable: pyfuse3's read afterwards would block.
   2. Other tasks get a turn every TURN_REQUESTS requests at the latest, sooner while a handler waits for one.
   3. Background work runs in steps, between which waiting requests are looked for. While requests never
      pause it gets one step every BUSY_STEP_NANOSECONDS.
-  4. No spinning while a handler is suspended: what it waits for needs this thread.
+  4. No spinning and no blocking while a handler is suspended: what it waits for needs this thread. Any other
+     task waits for a millisecond at most.
 """
 
 import os
@@ -30,7 +32,8 @@ TURN_REQUESTS: Final = 64
 TURN_REQUESTS_WAITING: Final = 16
 """While a handler is suspended: a turn costs about as much as a request."""
 QUIET_MILLISECONDS: Final = 1
-"""Silence before background work begins: longer than the gaps within a burst of requests."""
+"""Silence before background work begins, spent in poll: longer than the gaps within a burst of requests, and short
+enough for other tasks to wait for."""
 STEPS_PER_TURN: Final = 8
 BUSY_STEP_NANOSECONDS: Final = 10_000_000
 """A step takes up to 1 ms, so the share of background work under load is a tenth at most."""
@@ -100,6 +103,7 @@ class RequestLoop:
     def __init__(self, activity: Activity, background: Background, spin_microseconds: int) -> None:
         self.installed = False
         self.slept = 0
+        self.blocked = 0
         self.spun = 0
         self.missed = 0
         self.preempted = 0
@@ -141,7 +145,7 @@ class RequestLoop:
 
     def statistics(self) -> dict[str, int]:
         """Numbers for `stats`."""
-        names = ("served", "slept", "spun", "missed", "preempted", "steps", "busy_steps")
+        names = ("served", "slept", "blocked", "spun", "missed", "preempted", "steps", "busy_steps")
         return {name: getattr(self, name) for name in names}
 
     def _first_wait(self, handshake: Callable[[], bool] | None) -> WaitReadable:
@@ -188,15 +192,29 @@ class RequestLoop:
     async def _idle(self, descriptor: int) -> None:
         """Nothing waits: look a little longer, work a little, sleep. Returns when there is a request."""
         start = time.perf_counter_ns()
-        if self._spin >= SPIN_MIN_NANOSECONDS and not self._activity.waiting and start > self._hold:
-            if self._spins(start):
+        if not self._activity.waiting:
+            if self._spin >= SPIN_MIN_NANOSECONDS and start > self._hold and self._spins(start):
+                return
+            if self._blocks(start):
                 return
         if self._background.pending() and await self._works(descriptor):
             return
         self.slept += 1
         await self._sleep(descriptor)
+
+    def _blocks(self, start: int) -> bool:
+        """Give the processor away for a moment, by a system call that costs a tenth of trio's sleep; whether a
+        request came.
+
+        `sched_yield` does not do that for a client of another session: the kernel's automatic groups have the two
+        share a processor as groups, and a yield stays within one's own.
+        """
+        if self._closing or not self._poll(QUIET_MILLISECONDS):
+            return False
+        self.blocked += 1
         if time.perf_counter_ns() - start < self._spin_max:
             self._spin = self._spin_max
+        return True
 
     async def _sleep(self, descriptor: int) -> None:
         if self._closing:
@@ -233,8 +251,6 @@ class RequestLoop:
             with trio.move_on_after(QUIET_MILLISECONDS / 1000):
                 await self._sleep(descriptor)
                 return True
-        elif self._poll(QUIET_MILLISECONDS):
-            return True
         steps = 0
         while self._background.pending():
             self._background.step()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -39,13 +39,13 @@ def device_at(mountpoint: str) -> str:
     return devices[-1] if devices else ""
 
 
-def is_mounted_elsewhere(device: str, root: bytes) -> bool:
-    """Whether a directory of a filesystem, or one below it, is mounted by itself in any mount namespace.
+def roots_everywhere(device: str) -> frozenset[bytes]:
+    """The directories of a filesystem that are mounted in any mount namespace.
 
     Walks over /proc: some microseconds a process, so call it from a worker thread.
     """
-    below = root.rstrip(b"/") + b"/"
     seen = set()
+    roots: set[bytes] = set()
     for process in ("self", *filter(str.isdigit, os.listdir("/proc"))):
         try:
             namespace = os.readlink(f"/proc/{process}/ns/mnt")
@@ -54,10 +54,14 @@ def is_mounted_elsewhere(device: str, root: bytes) -> bool:
         if namespace in seen:
             continue
         seen.add(namespace)
-        for mount in _read(process):
-            if mount.device == device and (mount.root == root or mount.root.startswith(below)):
-                return True
-    return False
+        roots.update(mount.root for mount in _read(process) if mount.device == device)
+    return frozenset(roots)
+
+
+def is_in_or_below(roots: Iterable[bytes], directory: bytes) -> bool:
+    """Whether one of the roots is a directory or lies below it."""
+    below = directory.rstrip(b"/") + b"/"
+    return any(root == directory or root.startswith(below) for root in roots)
 
 
 def _read(process: str) -> list[Mount]:

@@ -8,6 +8,7 @@ import trio
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse import magic, mount_table
+from heliosfs.fuse.mount_watch import MountWatch
 from heliosfs.fuse.numbers import pack
 from heliosfs.view.inode import Inode
 from heliosfs.view.view import View
@@ -77,6 +78,7 @@ class Trees:
         self.mounted = mounted
         self.device = ""
         """major:minor of the mount, once it is mounted."""
+        self._watch: MountWatch | None = None
         self._volume = volume
         self._entered: dict[int, Tree] = {mounted.view.number: Tree(mounted, mounted.view)}
 
@@ -120,9 +122,15 @@ class Trees:
     async def check_not_mounted(self, branch: Branch) -> None:
         """EBUSY while a branch, or a directory in it, is mounted by itself somewhere."""
         path = self._path(branch)
-        if path is not None and self.device:
-            if await trio.to_thread.run_sync(mount_table.is_mounted_elsewhere, self.device, path):
-                raise Refusal(errno.EBUSY, "the branch is mounted elsewhere")
+        if path is None or not self.device:
+            return
+        if self._watch is None:
+            self._watch = MountWatch(self.device)
+        if self._watch.nothing():
+            return
+        roots = await trio.to_thread.run_sync(self._watch.read)
+        if mount_table.is_in_or_below(roots, path):
+            raise Refusal(errno.EBUSY, "the branch is mounted elsewhere")
 
     def _path(self, source: Source) -> bytes | None:
         """The path of a tree from the root of the mount; None when it is not below that."""

@@ -96,6 +96,8 @@ def open_conflicts(branch: Branch) -> list[dict[str, Any]]:
 
 def check_not_held(snapshot: Snapshot) -> None:
     """Refuse to remove or rename what shows a side of an open conflict."""
+    if not snapshot.name.endswith((b".theirs", b".base")):
+        return  # without a look at all snapshots of the branch
     merge = open_merge(snapshot.branch)
     if merge is not None and snapshot.name in (merge.name, merge.name.removesuffix(b".theirs") + b".base"):
         raise Refusal(errno.EBUSY, "the snapshot belongs to a merge with open conflicts: resolve those first")

@@ -47,7 +47,7 @@ def chain(operation: Operation) -> Operation:
 
 
 def _hash(operation: Operation) -> bytes:
-    return digest(_encode(msgspec.structs.replace(operation, hash=b"")))
+    return digest(_encode(msgspec.structs.replace(operation, hash=b"") if operation.hash else operation))
 
 
 def encode(operation: Operation) -> bytes:

@@ -92,8 +92,8 @@ class Registry:
             if layer.frozen and layer.root is None
         }
 
-    def apply(self, record: RefsRecord) -> None:
-        """Carry out a REFS record."""
+    def apply(self, record: RefsRecord, operation: Operation | None = None) -> None:
+        """Carry out a REFS record. `operation` is the one in it, where that need not be decoded again."""
         for layer_id in record.frozen:
             self._freeze(self._layer(layer_id))
         for layer_id, below_id in record.layers:
@@ -110,7 +110,7 @@ class Registry:
         for ref, value in sorted((ref, value) for ref, value in record.refs if value is not None):
             self._put(ref, value, moved)
         if record.operation is not None:
-            operation = operations.decode(record.operation)
+            operation = operation or operations.decode(record.operation)
             self.log.append(operation)
             self.new_operations.append(operation)
 

@@ -75,13 +75,14 @@ class Transaction:
         operation = None
         if verb:
             assert caller is not None
-            operation = operations.encode(operations.chain(Operation(
+            operation = operations.chain(Operation(
                 number=registry.next_operation(), time=now(), verb=verb, text=text, uid=caller.uid, pid=caller.pid,
                 command=caller.command, branch=branch, changes=self._shown, previous=registry.last_hash(),
-            )))  # fmt: skip
-        record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), operation)
+            ))  # fmt: skip
+        encoded = None if operation is None else operations.encode(operation)
+        record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), encoded)
         if any(value is None for value in self._refs.values()):
             registry.engine.append_freeing(REFS, refs.encode(record))
         else:
             registry.engine.journal.append(REFS, refs.encode(record))
-        registry.apply(record)
+        registry.apply(record, operation)

@@ -50,3 +50,26 @@ def test_nobody_is_unknown_and_no_failure(pid: int) -> None:
     assert processes.identity(pid) == UNKNOWN
     assert processes.groups(pid) == set()
     assert processes.working_directory(pid) == b""
+
+
+def test_the_command_follows_an_exec_and_ends_with_the_process() -> None:
+    program = "import os; print(flush=True); os.read(0, 1); os.execvp('cat', ['cat'])"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        assert processes.command(child.pid) not in (b"", b"cat")
+        child.stdin.write(b"xthrough cat\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"through cat\n"
+        assert processes.command(child.pid) == b"cat"
+        child.stdin.close()
+    assert processes.command(child.pid) == b""
+
+
+def test_few_commands_are_kept_open() -> None:
+    threads = [threading.Thread(target=lambda: processes.command(threading.get_native_id())) for _ in range(64)]
+    before = len(os.listdir("/proc/self/fd"))
+    for thread in threads:
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) <= before + processes.COMMANDS_KEPT

@@ -463,6 +463,23 @@ def test_branches_are_dropped(root: Path) -> None:
     assert (branch / "file").read_text() == "content"
 
 
+@root_only
+def test_a_branch_mounted_elsewhere_stays(root: Path, tmp_path: Path) -> None:
+    branch = root / ".branches" / "child"
+    for part in (branch, branch / "directory"):
+        other = root / ".branches" / "other"
+        other.mkdir()
+        other.rmdir()  # nothing is mounted: remembered for the next time
+        (branch / "directory").mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(part), str(tmp_path)], check=True)
+        try:
+            with fails(errno.EBUSY):
+                branch.rmdir()
+        finally:
+            subprocess.run(["umount", str(tmp_path)], check=True)
+    branch.rmdir()
+
+
 def test_branches_are_renamed(root: Path) -> None:
     fill(root)
     for name in ("one", "two"):
