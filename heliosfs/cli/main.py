@@ -25,6 +25,7 @@ COMMANDS = {
     "branch": "Fork the tree: create, list, show, rename, delete.",
     "config": "Show or change the settings of a volume.",
     "restore": "Roll the tree back to a state, or some paths of it.",
+    "import": "Bring a directory or a tar file into a tree.",
     "undo": "Take back the last operation, or one by its number.",
     "log": "The operation log: what was done to snapshots and branches, when and by whom.",
     "changes": "Names of what changed between two states.",

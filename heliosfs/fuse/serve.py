@@ -85,8 +85,9 @@ class Mounted:
         self.table = InodeTable(branch.view.root, volume.generation, self.trees.released)
         self.switcher = Switcher(self.table, self.handles, self.cache)
         self.verbs = Verbs(
-            volume, self.trees, self.cache, self.handles, self.switcher, self.commits, self.facts, self.statistics
-        )
+            volume, self.trees, self.table, options.acl, self.cache, self.handles, self.switcher, self.commits,
+            self.facts, self.statistics,
+        )  # fmt: skip
         self.control = Control(self.verbs, self.faults)
         self.namespace = Namespace(
             volume, self.trees, self.table, self.handles, self.cache, self.fillings, self.control,

@@ -14,6 +14,8 @@ from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, stat
 from heliosfs.fuse.commits import GroupCommit
 from heliosfs.fuse.going_back import GoingBack
 from heliosfs.fuse.handles import Handles
+from heliosfs.fuse.importing import Importing
+from heliosfs.fuse.inode_table import InodeTable
 from heliosfs.fuse.keeping import Keeping, find_snapshot
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
@@ -39,6 +41,8 @@ class Verbs:
         self,
         volume: Volume,
         trees: Trees,
+        table: InodeTable,
+        acl: bool,
         cache: KernelCache,
         handles: Handles,
         switcher: Switcher,
@@ -58,10 +62,13 @@ class Verbs:
         """What the last restore, undo or merge of a branch did, by branch id."""
         self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
         keeping = Keeping(volume)
+        importing = Importing(volume, trees, table, cache, acl)
         self._verbs: dict[str, Verb] = {
             "status": self._status,
             "stats": self._stats,
             "sync": self._sync,
+            "import": importing.perform,
+            "import.progress": importing.progress,
             "log": self._log,
             "log.verify": self._log_verify,
             "snapshot.create": self._snapshot_create,

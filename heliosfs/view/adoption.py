@@ -65,6 +65,27 @@ class Adoption(Names, Content):
         self._copy_pending(inode, extents)
         return inode
 
+    def put_in(self, changes: list[Change], parents: list[Inode]) -> None:
+        """Make new inodes, whose records and names `changes` holds, in directories that are here already."""
+        self._check_writable()
+        self._commit(changes, *parents)
+
+    def put_content(self, inode: Inode, offset: int, data: bytes) -> None:
+        """Put bytes into a part of a file where there are none, without a change of its times."""
+        self._check_writable()
+        if not data or inode.orphan is not None:
+            return
+        inode.allocated += len(data)
+        inode.size = max(inode.size, offset + len(data))
+        inode.attributes = None
+        record = inode.encode()
+        try:
+            position = self.engine.journal.append(WRITE, encode((self.top.id, inode.ino, offset, record)), data)
+        except OSError:
+            self._reload(inode)
+            raise
+        self.top.write(inode.ino, record, offset, offset + len(data), position)
+
     def take_content(self, inode: Inode, foreign: Foreign, mtime: int) -> None:
         """Let a file have the bytes of another one. What both have from one source is left alone."""
         self._check_writable()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from heliosfs.base.quoting import shown
-from heliosfs.cli import output
+from heliosfs.cli import output, progress
 
 NAMES = some.binary(min_size=1, max_size=30).filter(lambda name: b"\0" not in name)
 
@@ -98,3 +98,10 @@ def test_values_are_written_for_people() -> None:
         ("  hits", "123,456"),
         ("names", "-"),
     ]
+
+
+def test_progress_fits_a_line_and_has_a_bar_where_the_whole_is_known() -> None:
+    assert progress.line(progress.State(3, 2048), 2) == "3 files, 2.00 KiB, 1.00 KiB/s"
+    half = progress.line(progress.State(10**8, 1 << 50, 5, 10), 1)
+    assert half.startswith("[" + "#" * 15 + "-" * 15 + "]  50%  ") and len(half) < 80
+    assert progress.line(progress.State(1, 1, 11, 10), 1).startswith("[" + "#" * 30 + "] 100%")

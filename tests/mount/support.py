@@ -67,6 +67,13 @@ def user(uid: int = NOBODY, gid: int = NOBODY, groups: Sequence[int] = ()) -> It
         os.setgroups(before)
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @contextlib.contextmanager
 def umask(mask: int) -> Iterator[None]:
     before = os.umask(mask)

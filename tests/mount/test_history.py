@@ -6,13 +6,11 @@ import errno
 import json
 import mmap
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, TIMEOUT_SECONDS, fails, user
+from .support import NOBODY, fails, user, wait_until
 from .volumes import MountedVolume, heliosfs
 
 
@@ -136,10 +134,3 @@ def test_states_that_are_kept_by_themselves(volume_mount: MountedVolume) -> None
     assert (auto / kept / "f").read_text() == "first"
     os.rmdir(auto / kept)
     assert not (auto / kept).exists()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
