@@ -133,11 +133,12 @@ def test_temporary_files_without_a_name_fall_back(tree: Path) -> None:
     except OSError as error:
         assert not on_host
         assert error.errno == errno.EOPNOTSUPP
-    with tempfile.TemporaryFile(dir=tree) as file:
-        file.write(b"content")
-        file.seek(0)
-        assert file.read() == b"content"
-        assert os.fstat(file.fileno()).st_nlink == 0
+    with tempfile.TemporaryFile(dir=tree) as file, tempfile.SpooledTemporaryFile(max_size=1, dir=tree) as spooled:
+        for stream in (file, spooled):
+            stream.write(b"content")
+            stream.seek(0)
+            assert stream.read() == b"content"
+            assert os.fstat(stream.fileno()).st_nlink == 0
     assert os.listdir(tree) == []
 
 
@@ -619,6 +620,21 @@ def test_executing(tree: Path) -> None:
     assert run(script, "this").stdout == "ran with this\n"
     script.write_text("#!/bin/sh\necho changed\n")
     assert run(script).stdout == "changed\n"
+
+
+def test_what_runs_is_not_written_and_what_is_written_does_not_run(tree: Path) -> None:
+    binary = tree / "binary"
+    shutil.copy(tool("cat"), binary)
+    binary.chmod(0o755)
+    with subprocess.Popen([binary], stdin=subprocess.PIPE):
+        with fails(errno.ETXTBSY):
+            os.open(binary, os.O_WRONLY)
+        with fails(errno.ETXTBSY):
+            os.truncate(binary, 0)
+        assert binary.read_bytes() == Path(tool("cat")).read_bytes()
+    with opened(binary, os.O_WRONLY), fails(errno.ETXTBSY):
+        subprocess.run([binary], stdin=subprocess.DEVNULL, check=False)
+    run(binary)
 
 
 def test_a_running_binary_can_be_replaced(tree: Path) -> None:

@@ -218,7 +218,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "rename": lambda tree: os.rename(tree / "file", tree / "new"),
     "chmod": lambda tree: (tree / "file").chmod(0o600),
     "chmod of the root": lambda tree: tree.chmod(0o700),
-    "chown": lambda tree: os.chown(tree / "file", 0, 0),
+    "chown": lambda tree: os.chown(tree / "file", os.geteuid(), os.getegid()),
     "utime": lambda tree: os.utime(tree / "file"),
     "setxattr": lambda tree: os.setxattr(tree / "file", "user.name", b"value"),
     "removexattr": lambda tree: os.removexattr(tree / "file", "user.kept"),

@@ -96,9 +96,13 @@ def test_programs_fall_back(tree: Path) -> None:
         ["dd", "if=source", "of=target", "conv=sparse", "bs=64k"],
         ["tar", "--sparse", "-cf", "archive.tar", "source"],
         ["rsync", "--sparse", "source", "synced"],
+        ["rsync", "--preallocate", "source", "allocated"],
+        ["fallocate", "--posix", "--length", "1M", "filled"],
         ["truncate", "-s", "5M", "target"],
     ):
         tool(words[0])
         run(*words, cwd=tree)
     run("cmp", "source", "synced", cwd=tree)
+    run("cmp", "source", "allocated", cwd=tree)
+    assert (tree / "filled").read_bytes() == bytes(MIB)
     run("cmp", "-n", str(2 * MIB + 7), "source", "target", cwd=tree)
