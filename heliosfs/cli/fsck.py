@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -12,9 +11,7 @@ from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.options import as_json as json_option
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being checked, how many are done, and of how many (0 when that is not known)."""
+from heliosfs.cli.phases import progress
 
 
 @click.command()
@@ -36,8 +33,8 @@ def command(store: str, as_json: bool) -> None:
     path = Path(os.path.realpath(store))
     if not path.is_dir():
         raise HeliosError(f"there is no store {shown(store)}")
-    with closing(Store.open(path, create=False, read_only=True)) as opened, _progress() as progress:
-        report = fsck.check(opened, progress)
+    with closing(Store.open(path, create=False, read_only=True)) as opened, progress() as tell:
+        report = fsck.check(opened, tell)
     if as_json:
         output.say_json({"problems": report.problems, "objects": report.objects, "files": report.files})
     else:
@@ -47,23 +44,3 @@ def command(store: str, as_json: bool) -> None:
         click.echo(f"{report.objects} objects and {report.files} files checked: {found}")
     if report.problems:
         sys.exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, int] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-            bar.update(bar.task_ids[tasks[what]], completed=done, total=total or None)
-
-        yield show

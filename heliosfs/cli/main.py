@@ -35,6 +35,7 @@ COMMANDS = {
     "resolve": "Settle a conflict.",
     "sync": "Make everything durable against a power cut.",
     "stats": "Sizes, deduplication, caches, requests.",
+    "gc": "Free what nothing refers to any more.",
     "fsck": "Check a store that is not mounted: every invariant, every object.",
     "completion": "Print the completion script for a shell.",
 }

@@ -49,6 +49,7 @@ def _described(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("branches", str(result["branches"])),
         *([("last", ", ".join(f"{name} {text}" for name, text in output.readable(last)))] if last else []),
         *([("slower without", ", ".join(absent))] if absent else []),
+        *[("trouble", shown(trouble)) for trouble in result.get("troubles", ())],
     ]
 
 

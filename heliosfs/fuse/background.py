@@ -25,6 +25,8 @@ class BackgroundWork:
 
     def __init__(self, volume: Stepping, faults: Faults) -> None:
         self.failures = 0
+        self.failing = ""
+        """What is wrong while the last step failed."""
         self._volume = volume
         self._faults = faults
         self._resume = 0
@@ -40,7 +42,9 @@ class BackgroundWork:
         self._resume = 0
         try:
             self._volume.step()
+            self.failing = ""
         except Exception as error:
             self.failures += 1
+            self.failing = str(error) or type(error).__name__
             self._faults.errno_of(error, "background work")
             self._resume = time.monotonic_ns() + PAUSE_NANOSECONDS

@@ -27,6 +27,10 @@ class Flusher:
         self._requests = 0
         self._quiet_since = time.monotonic()
         self._not_before = 0.0
+        self._lock = trio.Lock()
+        self.failures = 0
+        self.failing = ""
+        """What is wrong while the last one failed."""
 
     async def flush_if_due(self, requests: int) -> None:
         """`requests` is how many there have been so far."""
@@ -38,10 +42,21 @@ class Flusher:
             return
         if self._volume.flush_due(idle=now - self._quiet_since > IDLE_SECONDS):
             try:
-                await self._flush()
+                await self.flush()
             except Exception as error:
                 self._faults.errno_of(error, "a flush of the journal")
                 self._not_before = now + PAUSE_SECONDS
+
+    async def flush(self) -> None:
+        """Flush now, after the one that is under way. Raises what made it fail."""
+        async with self._lock:
+            try:
+                await self._flush()
+            except Exception as error:
+                self.failures += 1
+                self.failing = str(error) or type(error).__name__
+                raise
+            self.failing = ""
 
     async def _flush(self) -> None:
         flush = self._volume.begin_flush()

@@ -18,6 +18,7 @@ from heliosfs.base.clock import now
 from heliosfs.base.errors import HeliosError
 from heliosfs.fuse import magic, tuning
 from heliosfs.fuse.background import BackgroundWork
+from heliosfs.fuse.collecting import Collecting
 from heliosfs.fuse.commits import GroupCommit
 from heliosfs.fuse.control import Control
 from heliosfs.fuse.errors import Faults
@@ -36,6 +37,7 @@ from heliosfs.fuse.relay import HandshakeFailed
 from heliosfs.fuse.session import Session
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Trees
+from heliosfs.fuse.upkeep_verbs import UpkeepVerbs
 from heliosfs.fuse.verbs import Verbs
 from heliosfs.view.inode import Inode
 from heliosfs.volume.branch import Branch
@@ -84,9 +86,11 @@ class Mounted:
         self.trees = Trees(volume, branch)
         self.table = InodeTable(branch.view.root, volume.generation, self.trees.released)
         self.switcher = Switcher(self.table, self.handles, self.cache)
+        self.collecting = Collecting(volume, self.flusher, self.faults, self._served)
+        self.upkeep = UpkeepVerbs(volume, self.collecting, self.faults)
         self.verbs = Verbs(
             volume, self.trees, self.table, options.acl, self.cache, self.handles, self.switcher, self.commits,
-            self.facts, self.statistics,
+            self.facts, self.statistics, self.upkeep,
         )  # fmt: skip
         self.control = Control(self.verbs, self.faults)
         self.namespace = Namespace(
@@ -108,6 +112,8 @@ class Mounted:
             "loop": self.loop.statistics(),
             "faults": self.faults.statistics(),
             "background_failures": self.background.failures,
+            "flush_failures": self.flusher.failures,
+            "collection_failures": self.collecting.failures,
             "inodes_known": len(self.table.known),
             "files_open": len(self.handles.files),
             "directories_open": len(self.handles.directories),
@@ -116,7 +122,7 @@ class Mounted:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What does not change while it is mounted, for `status`."""
+        """What `status` says of the mount as a whole."""
         return {
             "mountpoint": self.session.mountpoint,
             "store": str(self.volume.store.path),
@@ -125,7 +131,24 @@ class Mounted:
             "mounted": self.started,
             "read_only": self.options.read_only,
             "features": self.features(),
+            "troubles": self.troubles(),
         }
+
+    def troubles(self) -> list[str]:
+        """What does not work now and is being tried again, or was found damaged; empty when all is well."""
+        found = [
+            f"{what}: {cause}"
+            for what, cause in (("background work", self.background.failing), ("flush", self.flusher.failing))
+            if cause
+        ]
+        last = self.collecting.last
+        if last is not None and "error" in last and not self.collecting.stopped:
+            found.append(f"collection: {last['error']}")
+        if self.faults.corruptions:
+            found.append("damaged content was met: heliosfs fsck names the files")
+        if self.faults.mistakes:
+            found.append("requests failed by mistakes of HeliosFS: the log has the details")
+        return found
 
     def features(self) -> dict[str, bool]:
         """What makes it fast, and whether it is in effect."""
@@ -136,6 +159,10 @@ class Mounted:
             **self.session.features(),
             **self.tuned,
         }
+
+    def _served(self) -> int:
+        """How many requests there have been."""
+        return sum(self.operations.requests.values())
 
     def spawn(self, function: Callable[[], Awaitable[None]]) -> None:
         """Start a task that lives as long as the mount."""
@@ -154,7 +181,7 @@ class Mounted:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.fillings.spawn = self.control.spawn = self.spawn
+                self.fillings.spawn = self.control.spawn = self.upkeep.spawn = self.spawn
                 self.operations.attributes_changed = self._root_changed
                 nursery.start_soon(self._main)
                 nursery.start_soon(self._greet, ready)
@@ -211,9 +238,11 @@ class Mounted:
                 await trio.sleep(TICK_SECONDS)
                 await self._idle_work()
                 await self.timekeeper.run_if_due()
-                await self.flusher.flush_if_due(sum(self.operations.requests.values()))
+                await self.flusher.flush_if_due(self._served())
+                if self.collecting.due():
+                    self.spawn(self.collecting.run_by_itself)
                 if self.options.low_latency:
-                    total = sum(self.operations.requests.values())
+                    total = self._served()
                     if total - served > BUSY_REQUESTS_PER_TICK:
                         latency.hold()
                     else:

@@ -22,6 +22,7 @@ from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
 from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
+from heliosfs.fuse.upkeep_verbs import UpkeepVerbs
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import conflicts, log_check, merge, patch
 from heliosfs.volume.branch import Branch, Snapshot
@@ -49,6 +50,7 @@ class Verbs:
         commits: GroupCommit,
         facts: Callable[[], dict[str, Any]],
         statistics: Callable[[], dict[str, Any]],
+        upkeep: UpkeepVerbs,
     ) -> None:
         self._volume = volume
         self._trees = trees
@@ -91,6 +93,9 @@ class Verbs:
             "merge": self._merge,
             "conflicts": self._conflicts,
             "resolve": self._resolve,
+            "gc": upkeep.gc,
+            "gc.status": upkeep.gc_status,
+            "gc.stop": upkeep.gc_stop,
         }
 
     async def perform(self, tree: Tree, verb: str, arguments: Arguments, requester: Requester) -> Any:

@@ -10,7 +10,9 @@ Must never move bytes that do not check: a pack with a damaged live object stays
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from heliosfs.base.errors import Corruption
 from heliosfs.store.packs import HEADER_BYTES, Location
@@ -31,51 +33,86 @@ PACKS_AT_ONCE = 16
 """Packs whose live entries are held in memory together: some 100,000 entries, about 20 MB."""
 
 
-def collect(objects: Objects, live: Callable[[bytes], bool]) -> Iterator[None]:
+class Gone(NamedTuple):
+    """The objects that a collection let go, and the bytes they took in packs."""
+
+    objects: int
+    bytes: int
+
+
+def collect(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, None, Gone]:
     """See `Objects.collect`."""
     try:
-        counts = yield from _survey(objects, live)
-        sparse = objects.sparse_packs(counts, LIVE_SHARE_MIN)
-        for first in range(0, len(sparse), PACKS_AT_ONCE):
-            yield from _rewrite(objects, frozenset(sparse[first : first + PACKS_AT_ONCE]))
+        gone, counts = yield from survey(objects, live)
+        yield from compact(objects, counts)
+        return gone
     finally:
         objects.end_protection()
 
 
-def _survey(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, None, dict[int, int]]:
-    """Condemn what is dead; the live bytes of each pack."""
+def compact(objects: Objects, counts: dict[int, int]) -> Generator[None, None, None]:
+    """Rewrite the packs that are mostly dead; `counts` are the live bytes of each. OSError on a full disk."""
+    sparse = objects.sparse_packs(counts, LIVE_SHARE_MIN)
+    for first in range(0, len(sparse), PACKS_AT_ONCE):
+        yield from _rewrite(objects, frozenset(sparse[first : first + PACKS_AT_ONCE]))
+
+
+def survey(
+    objects: Objects, live: Callable[[bytes], bool]
+) -> Generator[None, None, tuple[Gone, dict[int, int]]]:
+    """Condemn what is dead; what that was, and the live bytes of each pack."""
     counts: dict[int, int] = {}
+    dead = dead_bytes = 0
     for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
+        size = HEADER_BYTES + location.stored_length
         if objects.is_protected(digest) or live(digest):
-            size = HEADER_BYTES + location.stored_length
             counts[location.pack] = counts.get(location.pack, 0) + size
         else:
             objects.condemn(digest, location)
+            dead += 1
+            dead_bytes += size
         if seen % STEP_ENTRIES == 0:
             yield
-    return counts
+    return Gone(dead, dead_bytes), counts
 
 
 def _rewrite(objects: Objects, packs: frozenset[int]) -> Generator[None, None, None]:
-    """Move the live objects of `packs` away and give the packs up, but for those with damage."""
+    """Move the live objects of `packs` away and give the packs up, but for those with damage.
+
+    Those without a live object go first, and each as soon as it can: a full disk may stop this anywhere.
+    """
     entries: list[tuple[int, int, bytes, Location]] = []
+    needed: set[int] = set()
     # The condemned come along, or a long run of them would make a long step; `move` leaves them behind.
     for seen, (digest, _, location) in enumerate(objects.iterate(condemned=True), start=1):
         if location.pack in packs:
             entries.append((location.pack, location.offset, digest, location))
+            if objects.lies_at(digest, location):
+                needed.add(location.pack)
         if seen % STEP_ENTRIES == 0:
             yield
+    for pack in packs - needed:
+        objects.give_up(pack)
     entries.sort()
-    damaged: set[int] = set()
+    for pack, group in groupby(entries, key=itemgetter(0)):
+        if pack in needed:
+            yield from _empty(objects, pack, group)
+
+
+def _empty(
+    objects: Objects, pack: int, entries: Iterator[tuple[int, int, bytes, Location]]
+) -> Generator[None, None, None]:
+    """Move what lives in a pack elsewhere, and give the pack up unless something in it is damaged."""
+    damaged = False
     moved = 0
-    for pack, _, digest, location in entries:
+    for _, _, digest, location in entries:
         try:
             objects.move(digest, location)
         except Corruption:
-            damaged.add(pack)
+            damaged = True
         moved += location.stored_length
         if moved >= STEP_BYTES:
             moved = 0
             yield
-    for pack in packs - damaged:
+    if not damaged:
         objects.give_up(pack)

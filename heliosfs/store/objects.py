@@ -13,7 +13,7 @@ once a read of it has failed: such an object is `suspect`, and the next put of i
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from heliosfs.base.digests import digest as digest_of
 from heliosfs.base.errors import Corruption
 from heliosfs.store import codec, collector, index
 from heliosfs.store.cache import ByteCache
+from heliosfs.store.collector import Gone
 from heliosfs.store.database import INDEX, SETTINGS, Batch, Database
 from heliosfs.store.packs import Location, Packs
 from heliosfs.store.segments import Mark
@@ -31,6 +32,13 @@ NODE = 2
 
 CACHE_BYTES = 64 << 20
 """Verified bodies kept in memory."""
+
+
+class Dead(NamedTuple):
+    """What a flush may remove from the index: objects, and packs without a live one."""
+
+    condemned: frozenset[bytes]
+    emptied: frozenset[int]
 
 
 class Flushed(NamedTuple):
@@ -188,8 +196,20 @@ class Objects:
         """Bring the packs to disk, as far as they are written at the call. Any thread."""
         self._synced = max(self._synced, self._packs.sync())
 
-    def write_index(self, batch: Batch) -> None:
-        """Add to a flush batch all that changed in the index and that a `sync` has covered."""
+    def dead(self) -> Dead:
+        """What is dead by now, for the `write_index` of a batch that holds the states as of now.
+
+        What is condemned later may be needed by those states: after a power cut they are what is left.
+        """
+        self.settle()
+        return Dead(frozenset(self._condemned), frozenset(self._emptied))
+
+    def write_index(self, batch: Batch, dead: Dead | None = None) -> None:
+        """Add to a flush batch all that changed in the index and that a `sync` has covered.
+
+        Without `dead` all that is dead at the call goes.
+        """
+        dead = dead or self.dead()
         self.settle()
         synced = self._synced
         taken: dict[bytes, Location] = {}
@@ -199,8 +219,8 @@ class Objects:
                 break
             taken[digest] = location
             lengths[location.pack] = location.end
-        condemned = frozenset(self._condemned)
-        emptied = frozenset(pack for pack, mark in self._emptied.items() if mark <= synced)
+        condemned = dead.condemned & self._condemned
+        emptied = frozenset(pack for pack in dead.emptied & self._emptied.keys() if self._emptied[pack] <= synced)
         for digest in condemned:
             batch.delete(INDEX, digest)
         suspects = self._write_suspects(batch)
@@ -251,13 +271,13 @@ class Objects:
         self.settle()
         self._touched = set()
 
-    def collect(self, live: Callable[[bytes], bool]) -> Iterator[None]:
+    def collect(self, live: Callable[[bytes], bool]) -> Generator[None, None, Gone]:
         """Forget every object that is neither `live` nor pending nor put since `protect`, in bounded steps.
 
         Packs that are mostly dead are rewritten. Their files go in two steps, since they must outlive the
         flush that says so: `removable_packs` after its batch was written, and `remove_packs` of what that
         returned after the database was synced. One collection at a time. OSError when the disk is full; what
-        was done until then holds.
+        was done until then holds. Returns what went.
         """
         self.settle()
         if self._touched is None:
@@ -292,10 +312,13 @@ class Objects:
             packs.leave()
         return sparse
 
+    def lies_at(self, digest: bytes, location: Location) -> bool:
+        """Whether that is where an object lies now."""
+        return self._locate(digest)[0] == location
+
     def move(self, digest: bytes, location: Location) -> None:
         """Append an object anew, if that is where it still lies. Corruption when it is damaged."""
-        present, _ = self._locate(digest)
-        if present != location:
+        if not self.lies_at(digest, location):
             return
         try:
             body, _ = self._read(location, digest)
@@ -322,6 +345,10 @@ class Objects:
             self._packs.remove(pack)
             self._removable.discard(pack)
         return freed
+
+    def packed_bytes(self) -> int:
+        """What the packs take on the disk, dead objects included."""
+        return self._packs.total()
 
     def close(self) -> None:
         """Close the packs; nothing is synced."""

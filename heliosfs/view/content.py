@@ -86,7 +86,9 @@ class Content(Inodes):
             inode.allocated += length
             inode.size = end
         else:
-            inode.allocated += self._newly_allocated(inode, offset, end)
+            added = self._newly_allocated(inode, offset, end)
+            inode.allocated += added
+            self.engine.dropped_bytes += length - added
             if end > size:
                 inode.size = end
         inode.mtime = inode.ctime = now()
@@ -167,6 +169,8 @@ class Content(Inodes):
             raise Refusal(errno.EFBIG)
         changes: list[Change] = []
         if size < old:
+            if inode.ino not in self._layer(inode).uncut:
+                self.engine.dropped_bytes += min(old - size, inode.allocated)
             if inode.allocated == old:
                 inode.allocated = size
             else:

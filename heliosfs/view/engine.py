@@ -19,7 +19,7 @@ class Engine:
     preferred work.
     """
 
-    __slots__ = ("closed", "journal", "make_room", "next_ino", "objects", "orphans", "tree")
+    __slots__ = ("closed", "dropped_bytes", "journal", "make_room", "next_ino", "objects", "orphans", "tree")
 
     def __init__(self, journal: Journal, objects: Objects, tree: Tree) -> None:
         self.journal = journal
@@ -29,6 +29,8 @@ class Engine:
         self.orphans: set[Layer] = set()
         self.make_room: Callable[[], bool] = lambda: False
         """Gives reserved space back to a full disk, for work that frees more; False when there is none left."""
+        self.dropped_bytes = 0
+        """Content that lost its place in some state since the last collection: what may be dead, at most."""
         self.closed: deque[tuple[Layer, int]] = deque()
 
     def append_freeing(self, kind: int, header: bytes) -> None:

@@ -210,6 +210,8 @@ class Names(Inodes):
             changes.append((inode.ino, LINK, link_suffix(parent.ino, name), None))
             return None
         changes.append((inode.ino, FRESH, b"", REMOVED))
+        if inode.ino not in self.top.uncut:
+            self.engine.dropped_bytes += inode.allocated
         return self.top.detach(inode.ino)
 
     def _bury(self, inode: Inode, private: Layer) -> None:

@@ -55,17 +55,42 @@ class Background:
             work = self._next()
             if isinstance(work, Branch):
                 self._split(work)
-            elif work is not None and work.uncut:
-                self._cut(work, self._first_uncut(work))
             elif work is not None:
-                self._sealing = (work, seal(self._registry.engine.tree, work))
+                self._prepare(work)
+
+    def _prepare(self, layer: Layer) -> None:
+        """Cut a piece of a layer, or begin to seal it when all of it is cut."""
+        if layer.uncut:
+            self._cut(layer, self._first_uncut(layer))
+        else:
+            self._sealing = (layer, seal(self._registry.engine.tree, layer))
+
+    def freeze_all(self) -> list[int]:
+        """Let every branch go on in a new layer; the layers that are to be sealed now."""
+        for branch in list(self._registry.branches.values()):
+            if not branch.view.top.empty:
+                self._split(branch)
+        return list(self._registry.unsealed)
+
+    def seal_step(self) -> bool:
+        """A piece of the way to sealing the oldest layer that is not; False when there is none that can be."""
+        if self._sealing is not None:
+            self._seal_on()
+            return True
+        layer = self._sealable()
+        if layer is not None:
+            self._prepare(layer)
+        return layer is not None
+
+    def abandon_seal(self) -> None:
+        """Begin the seal that is under way anew: the nodes that it has stored are no state's yet."""
+        self._sealing = None
 
     def _next(self) -> Layer | Branch | None:
         """What comes after the closed files: a layer to cut or seal, a branch whose top layer is too large."""
-        for layer in self._registry.unsealed.values():
-            if layer.below is None or layer.below.root is not None:
-                if not layer.uncut or self._first_uncut(layer):
-                    return layer
+        layer = self._sealable()
+        if layer is not None:
+            return layer
         head = self._registry.engine.journal.head
         if 0 <= head - self._scanned < SCAN_BYTES:
             return None
@@ -76,6 +101,13 @@ class Background:
         if backlog is None:
             self._scanned = head
         return backlog
+
+    def _sealable(self) -> Layer | None:
+        for layer in self._registry.unsealed.values():
+            if layer.below is None or layer.below.root is not None:
+                if not layer.uncut or self._first_uncut(layer):
+                    return layer
+        return None
 
     def _backlog(self) -> Layer | None:
         """A mutable layer to cut because too much lies in the journal."""
@@ -94,6 +126,8 @@ class Background:
         """Cut a piece; whether more of the file is left that can be cut."""
         if layer.root is not None or ino not in layer.uncut or (layer.id, ino) in self.damaged:
             return False
+        if self._registry.layers.get(layer.id) is not layer:
+            return False  # swept: the journal need not have its bytes any more
         self.cuts += 1
         try:
             return cut(self._registry.engine, layer, ino)

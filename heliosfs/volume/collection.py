@@ -1,86 +1,185 @@
 """Collection: free what no branch, snapshot, open file or undoable operation refers to.
 
 Mark, then sweep, in bounded steps beside live traffic. Invariants:
-  1. What is stored after marking began is not swept, whoever refers to it.
-  2. A state is marked through its root and the layers above that; layers that come up meanwhile refer only to
-     what was marked or stored since.
-  3. When anything cannot be read while marking, nothing is swept: what it refers to is not known.
+  1. What is stored after marking began is not swept, whoever refers to it. A seal that is under way then has
+     stored nodes to which nothing leads yet, so it begins anew.
+  2. A state is marked through its root and the layers above that. What is refered to later was in one of the
+     states that were there when marking began, or was stored since; but content that an unlinked file takes along
+     leaves its layer, so the unlinked files are marked last, all at once.
+  3. A layer that is not reachable when marking begins is gone from then on: nobody can come back to it.
+  4. When anything cannot be read while marking, nothing is swept: what it refers to is not known.
 """
 
-from collections.abc import Generator
+import errno
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any
 
 from heliosfs.base.keys import EXTENT, INO_BYTES, OFFSET_BYTES
 from heliosfs.base.records import CHUNK, decode_extent
+from heliosfs.layers.delta import Delta
 from heliosfs.layers.layer import Layer
 from heliosfs.merkle.node import Node
+from heliosfs.store import collector
+from heliosfs.store.packs import HEADER_BYTES
 from heliosfs.volume.registry import Registry
 
 _STEP_NODES = 8
 """Nodes marked in one step: about 0.5 ms, since every extent in a leaf is decoded."""
 
+_STEP_DELTAS = 500
+"""Inodes of a layer marked in one step: about 0.5 ms."""
+
+_STEP_ENTRIES = 500
+
+MARKING, SWEEPING, FLUSHING, DONE = "marking", "sweeping", "flushing", "done"
+
+_ROUNDS_MAX = 3
+"""Each round that a full disk cut short gives room to the next one."""
+
 
 class Report:
-    """What a collection found. Sizes in bytes."""
+    """What a collection is doing, and in the end what it found. Sizes in bytes."""
 
     def __init__(self) -> None:
+        self.phase = MARKING
         self.marked_objects = 0
+        self.total_objects = 0
+        """How many there were when it began."""
         self.dead_objects = 0
         self.dead_bytes = 0
-        self.stored_before = 0
-        self.stored_after = 0
+        self.freed_bytes = 0
+        self.disk_full = False
+        """There was no room to rewrite packs: after the flush there may be, so it should be done again."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "phase": self.phase,
+            "marked_objects": self.marked_objects,
+            "total_objects": self.total_objects,
+            "dead_objects": self.dead_objects,
+            "dead_bytes": self.dead_bytes,
+            "freed_bytes": self.freed_bytes,
+            "disk_full": self.disk_full,
+        }
 
 
-def collect(registry: Registry, *, dry_run: bool = False) -> Generator[None, None, Report]:
+class Rounds:
+    """As many collections, each with its flush, as a full disk makes necessary; nearly always one.
+
+    `go_on` before each; `report` says what all of them did together once it has returned False.
+    """
+
+    def __init__(self, stored_bytes: Callable[[], int]) -> None:
+        self.report = Report()
+        self._stored_bytes = stored_bytes
+        self._before = stored_bytes()
+        self._begun = 0
+
+    def go_on(self) -> bool:
+        """Whether a round has to follow; freshens the report for it."""
+        report = self.report
+        if self._begun and (not report.disk_full or self._begun == _ROUNDS_MAX):
+            report.freed_bytes = max(0, self._before - self._stored_bytes())
+            report.phase = DONE
+            return False
+        self._begun += 1
+        report.phase, report.disk_full = MARKING, False
+        return True
+
+
+class FullDiskAllowed:
+    """A context in which what cannot be done on a full disk is left undone."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def collect(registry: Registry, report: Report, *, dry_run: bool = False) -> Generator[None, None, Report]:
     """The steps of one collection. A flush has to follow: it is what lets the files go.
 
     Raises `Corruption` when a state cannot be read; then nothing has been removed.
     """
     objects = registry.engine.objects
-    report = Report()
-    report.stored_before = objects.statistics.stored_bytes
+    report.total_objects = objects.statistics.objects
     objects.protect()
     try:
-        live = yield from _mark(registry)
-    except BaseException:
+        registry.sweep()
+        live = yield from _mark(registry, report)
+        report.phase = SWEEPING
+        if dry_run:
+            yield from _count(registry, live, report)
+        else:
+            yield from _sweep(registry, live, report)
+    finally:
         objects.end_protection()
-        raise
-    report.marked_objects = len(live)
-    for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
-        if digest not in live and not objects.is_protected(digest):
-            report.dead_objects += 1
-            report.dead_bytes += location.stored_length
-        if seen % 500 == 0:
-            yield
-    if dry_run:
-        objects.end_protection()
-    else:
-        yield from objects.collect(live.__contains__)
-    report.stored_after = objects.statistics.stored_bytes
     return report
 
 
-def _mark(registry: Registry) -> Generator[None, None, set[bytes]]:
+def _sweep(registry: Registry, live: set[bytes], report: Report) -> Generator[None, None, None]:
+    objects = registry.engine.objects
+    gone, counts = yield from collector.survey(objects, live.__contains__)
+    report.dead_objects += gone.objects
+    report.dead_bytes += gone.bytes
+    report.disk_full = True
+    with FullDiskAllowed():
+        yield from collector.compact(objects, counts)
+        report.disk_full = False
+    if report.disk_full:
+        registry.engine.make_room()
+
+
+def _count(registry: Registry, live: set[bytes], report: Report) -> Generator[None, None, None]:
+    objects = registry.engine.objects
+    for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
+        if digest not in live and not objects.is_protected(digest):
+            report.dead_objects += 1
+            report.dead_bytes += HEADER_BYTES + location.stored_length
+        if seen % _STEP_ENTRIES == 0:
+            yield
+
+
+def _mark(registry: Registry, report: Report) -> Generator[None, None, set[bytes]]:
     live: set[bytes] = set()
-    reachable = registry.reachable()
-    layers = [layer for layer_id, layer in registry.layers.items() if layer_id in reachable]
-    for layer in (*layers, *registry.engine.orphans):
-        _mark_deltas(layer, live)
+    for layer in list(registry.layers.values()):
+        yield from _mark_layer(registry, layer, live, report)
         yield
-        if layer.root:
-            for visited, (_, node) in enumerate(registry.engine.tree.visit(layer.root, live), start=1):
-                if node.level == 0:
-                    _mark_leaf(node, live)
-                if visited % _STEP_NODES == 0:
-                    yield
+    for orphan in registry.engine.orphans:
+        for delta in orphan.deltas.values():
+            _mark_delta(delta, live)
+    report.marked_objects = len(live)
     return live
 
 
-def _mark_deltas(layer: Layer, live: set[bytes]) -> None:
-    for delta in layer.deltas.values():
-        if delta.extents is not None:
-            live.update(
-                source for _, kind, source, _ in delta.extents.pieces if kind == CHUNK and isinstance(source, bytes)
-            )
+def _mark_layer(
+    registry: Registry, layer: Layer, live: set[bytes], report: Report
+) -> Generator[None, None, None]:
+    if layer.root is None:
+        for seen, delta in enumerate(list(layer.deltas.values()), start=1):
+            _mark_delta(delta, live)
+            if seen % _STEP_DELTAS == 0:
+                yield
+    # It may have been sealed between two steps: then it refers to nothing but its root.
+    if layer.root:
+        for visited, (_, node) in enumerate(registry.engine.tree.visit(layer.root, live), start=1):
+            if node.level == 0:
+                _mark_leaf(node, live)
+            if visited % _STEP_NODES == 0:
+                report.marked_objects = len(live)
+                yield
+
+
+def _mark_delta(delta: Delta, live: set[bytes]) -> None:
+    if delta.extents is not None:
+        live.update(
+            source for _, kind, source, _ in delta.extents.pieces if kind == CHUNK and isinstance(source, bytes)
+        )
 
 
 def _mark_leaf(node: Node, live: set[bytes]) -> None:

@@ -16,6 +16,7 @@ from heliosfs.layers import persistence
 from heliosfs.layers.layer import Layer
 from heliosfs.store.database import OPERATIONS, REFS, SETTINGS
 from heliosfs.store.journal import OFFSET_BITS
+from heliosfs.store.objects import Dead
 from heliosfs.store.store import Store
 from heliosfs.volume import operations
 from heliosfs.volume.registry import Registry
@@ -24,6 +25,8 @@ POSITION_KEY = b"volume/position"
 NEXT_INO_KEY = b"volume/next-ino"
 NEXT_LAYER_KEY = b"volume/next-layer"
 NEXT_BRANCH_KEY = b"volume/next-branch"
+COLLECTED_KEY = b"volume/collected"
+DROPPED_KEY = b"volume/dropped"
 NUMBER_BYTES = 8
 
 
@@ -38,9 +41,10 @@ class Flush:
         self._layers: list[Layer] = []
         self._refs: set[bytes] = set()
         self._operations = 0
+        self._forgotten: list[int] = []
         self._pinned: set[int] = set()
         self._swept: set[int] = set()
-        self._removable: frozenset[int] = frozenset()
+        self._dead = Dead(frozenset(), frozenset())
 
     def begin(self) -> None:
         """Gather the changes since the last flush."""
@@ -50,7 +54,10 @@ class Flush:
         # next flush brings the extents back as they are now.
         self._pinned = registry.pinned_segments()
         if registry.sweep_due:
-            self._sweep()
+            registry.sweep()
+        # Only what was dead when the states were gathered: what dies between here and the end of `sync` may be
+        # in use in the history that a power cut leaves.
+        self._dead = self._store.objects.dead()
         self._swept, registry.swept = registry.swept, set()
         for layer_id in self._swept:
             persistence.remove(layer_id, batch)
@@ -68,23 +75,18 @@ class Flush:
         self._operations = len(registry.new_operations)
         for operation in registry.new_operations:
             batch.put(OPERATIONS, _number(operation.number), operations.encode(operation))
+        self._forgotten, registry.forgotten_operations = registry.forgotten_operations, []
+        for number in self._forgotten:
+            batch.delete(OPERATIONS, _number(number))
         for key, number in (
             (POSITION_KEY, self.position),
             (NEXT_INO_KEY, registry.engine.next_ino),
             (NEXT_LAYER_KEY, registry.next_layer),
             (NEXT_BRANCH_KEY, registry.next_branch),
+            (COLLECTED_KEY, registry.collected_bytes),
+            (DROPPED_KEY, registry.engine.dropped_bytes),
         ):
             batch.put(SETTINGS, key, _number(number))
-
-    def _sweep(self) -> None:
-        """Forget the layers that nothing refers to any more."""
-        registry = self._registry
-        registry.sweep_due = False
-        for layer_id in registry.layers.keys() - registry.reachable():
-            layer = registry.layers.pop(layer_id)
-            registry.unsealed.pop(layer_id, None)
-            if layer.stored:
-                registry.swept.add(layer_id)
 
     def sync(self) -> None:
         """Worker thread. The journal and the packs reach the disk."""
@@ -93,8 +95,7 @@ class Flush:
 
     def index(self) -> None:
         """Add the index of what was synced."""
-        self._store.objects.write_index(self._batch)
-        self._removable = self._store.objects.removable_packs()
+        self._store.objects.write_index(self._batch, self._dead)
 
     def write(self) -> None:
         """Worker thread. The batch reaches the disk."""
@@ -103,14 +104,14 @@ class Flush:
 
     def finish(self) -> None:
         """Drop journal segments and packs that are no longer needed."""
-        self._store.objects.settle()
+        objects = self._store.objects
+        # Named by no entry any more: the batch that said so, and every one before it, is on disk.
+        objects.remove_packs(objects.removable_packs())
         del self._registry.new_operations[: self._operations]
         journal = self._store.journal
         for segment in journal.segments():
             if segment < self.position >> OFFSET_BITS and segment not in self._pinned:
                 journal.drop(segment)
-        if self._removable:
-            self._store.objects.remove_packs(self._removable)
 
     def fail(self) -> None:
         """The flush did not happen: the next one has to write all of it."""
@@ -120,6 +121,7 @@ class Flush:
                 persistence.remember_all(layer)
         registry.changed_refs |= self._refs
         registry.swept |= self._swept
+        registry.forgotten_operations += self._forgotten
 
 
 def _number(number: int) -> bytes:

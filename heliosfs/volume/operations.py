@@ -4,7 +4,7 @@ Invariants:
   1. Operations are numbered from 1 without gaps; each holds the hash of the one before it.
   2. `hash` is the BLAKE3 digest of the operation without it: a change of any operation shows in every later one.
   3. `changes` holds, for each ref that the operation changed for people, its value before and after. That is all
-     that undo needs; the states named in `before` are kept while the operation is.
+     that undo needs; the states named in `before` are kept for `RETAINED_SECONDS` while the operation is.
 """
 
 import msgspec
@@ -15,7 +15,11 @@ from heliosfs.base.errors import Corruption
 FIRST_HASH = bytes(DIGEST_BYTES)
 
 RETAINED = 10_000
-"""Operations whose states are kept so that they can be undone."""
+"""Operations that are kept in the log; older ones are forgotten."""
+
+RETAINED_SECONDS = 30 * 86400
+"""How long what an operation replaced or removed is kept so that it can be undone: time enough to notice, and an
+end to what is dropped daily. The operation itself stays in the log."""
 
 RefChange = tuple[bytes, bytes | None, bytes | None]
 """(ref, value before, value after); None where there was, or is, none."""
@@ -48,6 +52,11 @@ def chain(operation: Operation) -> Operation:
 
 def _hash(operation: Operation) -> bytes:
     return digest(_encode(msgspec.structs.replace(operation, hash=b"") if operation.hash else operation))
+
+
+def keeps_states(operation: Operation) -> bool:
+    """Whether it names a state that something had before."""
+    return any(before is not None for _, before, _ in operation.changes)
 
 
 def encode(operation: Operation) -> bytes:

@@ -45,8 +45,16 @@ class Registry:
         """How often a view number was given back; the number with its generation is unique."""
         self._free_numbers: deque[int] = deque()
         self._next_number = 0
-        self.log: deque[Operation] = deque(maxlen=operations.RETAINED)
+        self.log: deque[Operation] = deque()
         self.new_operations: list[Operation] = []
+        self.forgotten_operations: list[int] = []
+        """Numbers of operations that are gone here and still in the database."""
+        self.horizon = 0
+        """The states that operations before this time left are kept no longer. Only ever grows."""
+        self.let_go = 0
+        """How many states that were kept for undo, or by themselves, are not any more: since the volume was opened."""
+        self.collected_bytes = 0
+        """What the objects took after the last collection."""
         self.unsealed: dict[int, Layer] = {}
         """Frozen layers that have no root yet, oldest first."""
         self.swept: set[int] = set()
@@ -85,7 +93,8 @@ class Registry:
         for ref, value in sorted(pairs):
             self._put(ref, value, {})
         self.changed_refs.clear()
-        self.log.extend(log)
+        for operation in log:
+            self._note(operation)
         self.unsealed = {
             layer_id: layer
             for layer_id, layer in sorted(self.layers.items())
@@ -111,8 +120,26 @@ class Registry:
             self._put(ref, value, moved)
         if record.operation is not None:
             operation = operation or operations.decode(record.operation)
-            self.log.append(operation)
+            self._note(operation)
             self.new_operations.append(operation)
+
+    def _note(self, operation: Operation) -> None:
+        """Enter an operation in the log, which has a longest length."""
+        self.log.append(operation)
+        if len(self.log) > operations.RETAINED:
+            oldest = self.log.popleft()
+            self.forgotten_operations.append(oldest.number)
+            self.sweep_due = True
+            self.let_go += operations.keeps_states(oldest) and oldest.time >= self.horizon
+
+    def let_go_before(self, moment: int) -> None:
+        """Keep no longer what only operations before this time refer to; it goes with the next sweep."""
+        if moment <= self.horizon:
+            return
+        passed = sum(self.horizon <= each.time < moment and operations.keeps_states(each) for each in self.log)
+        self.horizon = moment
+        self.let_go += passed
+        self.sweep_due = self.sweep_due or passed > 0
 
     def _layer(self, layer_id: int) -> Layer:
         layer = self.layers.get(layer_id)
@@ -194,6 +221,7 @@ class Registry:
         branch = self._branch(branch_id)
         if timed is not None:
             branch.timed.pop(timed[1]).dropped = True
+            self.let_go += 1
         elif name is not None:
             snapshot = branch.snapshots.pop(name)
             snapshot.dropped = True
@@ -262,6 +290,15 @@ class Registry:
                 at = at.below
         return found
 
+    def sweep(self) -> None:
+        """Forget the layers that nothing refers to any more."""
+        self.sweep_due = False
+        for layer_id in self.layers.keys() - self.reachable():
+            layer = self.layers.pop(layer_id)
+            self.unsealed.pop(layer_id, None)
+            if layer.stored:
+                self.swept.add(layer_id)
+
     def _starts(self) -> Iterator[Layer]:
         for branch in self.branches.values():
             yield branch.view.top
@@ -279,6 +316,8 @@ class Registry:
             if orphan.below is not None:
                 yield orphan.below
         for operation in self.log:
+            if operation.time < self.horizon:
+                continue
             for ref, before, _ in operation.changes:
                 if before is not None:
                     yield from self._named(self.state_of(ref, before))

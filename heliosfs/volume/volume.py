@@ -7,7 +7,7 @@ worker thread. A change is in the journal when the method that makes it returns.
 
 import errno
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -33,8 +33,16 @@ from heliosfs.volume import annotations, collection, conflicts, merge, operation
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import Change, changes
-from heliosfs.volume.collection import Report
-from heliosfs.volume.flush import NEXT_BRANCH_KEY, NEXT_INO_KEY, NEXT_LAYER_KEY, POSITION_KEY, Flush
+from heliosfs.volume.collection import FullDiskAllowed, Report
+from heliosfs.volume.flush import (
+    COLLECTED_KEY,
+    DROPPED_KEY,
+    NEXT_BRANCH_KEY,
+    NEXT_INO_KEY,
+    NEXT_LAYER_KEY,
+    POSITION_KEY,
+    Flush,
+)
 from heliosfs.volume.naming import check_name, check_snapshot_name, text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.pointing import point
@@ -50,6 +58,7 @@ from heliosfs.volume.refs import (
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.time_machine import TimeMachine
 from heliosfs.volume.transaction import Transaction
+from heliosfs.volume.upkeep import Upkeep
 
 NODE_CACHE_BYTES = 64 << 20
 """Decoded nodes of Merkle trees kept in memory."""
@@ -67,6 +76,7 @@ class Volume:
         self.engine.make_room = self._release_reserve
         self.background = Background(self.registry)
         self.time_machine = TimeMachine(self.registry)
+        self.upkeep = Upkeep(self.registry)
         self.flushes = 0
         self._flush_position = 0
         self._flushing = False
@@ -94,6 +104,8 @@ class Volume:
         log = (operations.decode(value) for _, value in stored.scan(database.OPERATIONS))
         self.registry.load(stored.scan(database.REFS), log)
         self._flush_position = self._setting(POSITION_KEY)
+        self.registry.collected_bytes = self._setting(COLLECTED_KEY)
+        self.engine.dropped_bytes = self._setting(DROPPED_KEY)
         self.engine.next_ino = max(self.engine.next_ino, self._setting(NEXT_INO_KEY))
         self.registry.next_layer = max(self.registry.next_layer, self._setting(NEXT_LAYER_KEY))
         self.registry.next_branch = max(self.registry.next_branch, self._setting(NEXT_BRANCH_KEY))
@@ -393,18 +405,73 @@ class Volume:
         """The operations of a branch, or of all, oldest first."""
         return [each for each in self.registry.log if branch is None or each.branch == branch.id]
 
-    def collect(self, *, dry_run: bool = False) -> Generator[None, None, Report]:
+    def collect(self, *, dry_run: bool = False, report: Report | None = None) -> Generator[None, None, Report]:
         """Free what nothing refers to, in steps; a flush has to follow. See `collection`.
 
-        EBUSY when a collection is going on already.
+        `report` shows how far it is. EBUSY when a collection is going on already.
         """
         if self._collecting:
             raise Refusal(errno.EBUSY, "a collection is going on already")
         self._collecting = True
+        report = report or Report()
         try:
-            return (yield from collection.collect(self.registry, dry_run=dry_run))
+            self.upkeep.expire()
+            yield from self._seal_all()
+            self.background.abandon_seal()
+            yield from collection.collect(self.registry, report, dry_run=dry_run)
         finally:
             self._collecting = False
+        if not dry_run:
+            self.upkeep.collected()
+        return report
+
+    def _seal_all(self) -> Generator[None, None, None]:
+        """What was deleted since a branch's last layer was sealed is still in the tree below: bring that up to date.
+
+        A full disk ends this early; what can be freed without it is freed.
+        """
+        for attempt in range(2):
+            with FullDiskAllowed():
+                pending = set(self.background.freeze_all())
+                while pending & self.registry.unsealed.keys() and self.background.seal_step():
+                    yield
+                return
+            if attempt or not self.engine.make_room():
+                return
+
+    def stored_bytes(self) -> int:
+        """What content and journal take on the disk."""
+        return self.engine.objects.packed_bytes() + self.engine.journal.size()
+
+    def collect_blocking(
+        self, *, dry_run: bool = False, keep_undo_seconds: float | None = None, step: Callable[[Report], None]
+    ) -> Report:
+        """A whole collection in this thread, flush and all. `step` is told between two steps."""
+        if keep_undo_seconds is not None and not dry_run:
+            self.forget_undo(keep_undo_seconds)
+        rounds = collection.Rounds(self.stored_bytes)
+        # What is in no flush yet is not looked at.
+        with FullDiskAllowed():
+            self._flush_with_reserve()
+        while rounds.go_on():
+            for _ in self.collect(dry_run=dry_run, report=rounds.report):
+                step(rounds.report)
+            if not dry_run:
+                rounds.report.phase = collection.FLUSHING
+                step(rounds.report)
+                self._flush_with_reserve()
+        return rounds.report
+
+    def _flush_with_reserve(self) -> None:
+        """On a full disk the first attempt gives the reserve away, and the second one has it."""
+        with FullDiskAllowed():
+            self.flush()
+            return
+        self.flush()
+
+    def forget_undo(self, seconds: float) -> None:
+        """Keep no longer what only operations older than this could bring back."""
+        self.registry.let_go_before(now() - int(seconds * 1e9))
 
     # Background work and durability
 
@@ -509,6 +576,8 @@ class Volume:
             "seals": self.background.seals,
             "inodes_in_memory": sum(len(view.inodes) for view in registry.views.values()),
             "open_unlinked_files": len(self.engine.orphans),
+            "collections": self.upkeep.collections,
+            "dropped_bytes": self.engine.dropped_bytes,
         }
 
 
