@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,23 @@ def flush(store: Store) -> int:
 def exhaust(steps: Iterator[None]) -> int:
     """Run background work to its end; returns the number of steps."""
     return sum(1 for _ in steps)
+
+
+def copy_live(source: Path, target: Path) -> None:
+    """Copy an open store as a kill at this moment would leave it.
+
+    RocksDB's own threads make and remove files: what was copied while they did is none of its states.
+    """
+    while True:
+        before = sorted(os.listdir(source / "db"))
+        try:
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("reserve"))
+        except shutil.Error:
+            pass
+        else:
+            if sorted(os.listdir(source / "db")) == before:
+                return
+        shutil.rmtree(target)
 
 
 Writer = Callable[[int, list[bytes], int], int]

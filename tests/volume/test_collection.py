@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from heliosfs.view.view import View
 from heliosfs.volume import operations, upkeep
 from heliosfs.volume.collection import Report
 from heliosfs.volume.volume import Volume
+from tests.store.support import copy_live
 from tests.volume.conftest import CALLER
 
 
@@ -194,7 +194,7 @@ def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path:
     finish(volume.collect())
     flush.index()
     flush.write()
-    shutil.copytree(volume.store.path, tmp_path / "cut")
+    copy_live(volume.store.path, tmp_path / "cut")
     for name, size in sizes.items():
         os.truncate(tmp_path / "cut" / "journal" / name, size)
     volume.end_flush(flush)
@@ -369,7 +369,7 @@ def test_killed_between_the_phases_of_the_flush(volume: Volume, tmp_path: Path) 
     flush = volume.begin_flush()
     for phase, act in enumerate((lambda: None, flush.sync, flush.index, flush.write, lambda: volume.end_flush(flush))):
         act()
-        shutil.copytree(volume.store.path, tmp_path / str(phase))
+        copy_live(volume.store.path, tmp_path / str(phase))
         again = Volume.open(Store.open(tmp_path / str(phase)))
         assert {name: content(again.main.view, name) for name in kept} == kept
         assert collect(again).dead_objects == 0 or phase < 3, "what was collected does not come back"

@@ -21,6 +21,7 @@ from heliosfs.store import packs
 from heliosfs.view.inode import Inode
 from heliosfs.volume import operations
 from heliosfs.volume.volume import Volume
+from tests.store.support import copy_live
 from tests.volume.model import ModelTree
 from tests.volume.test_volume_machine import EXAMPLES, PICK, SHRINK, VolumeMachine
 
@@ -152,7 +153,7 @@ class CollectionMachine(VolumeMachine):
         self.held.clear()
         if before != self.volume.close:
             copy = self.directory / "cut"
-            shutil.copytree(self.volume.store.path, copy)
+            copy_live(self.volume.store.path, copy)
             self.volume.store.close()
             shutil.rmtree(self.volume.store.path)
             self.generation += 1

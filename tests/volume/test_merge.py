@@ -22,6 +22,7 @@ from heliosfs.volume.branch import Branch
 from heliosfs.volume.merge import Report
 from heliosfs.volume.reader import Reader
 from heliosfs.volume.volume import Volume
+from tests.store.support import copy_live
 from tests.volume.trees import CALLER, PICK, Shown, directory, link, move, new_volume, put, remove, settle, shown
 
 EXAMPLES = int(os.environ.get("HELIOSFS_TEST_EXAMPLES", "0"))
@@ -508,7 +509,7 @@ def test_content_is_not_copied_and_lasts(fresh: Volume) -> None:
     data[b"changed"] = TEXT + bytes(5000) + data[b"cut"][:70_000]
     assert contents(pair.ours) == data
     copy = Path(fresh.store.path).with_name("copy")
-    shutil.copytree(fresh.store.path, copy, ignore=shutil.ignore_patterns("reserve"))
+    copy_live(fresh.store.path, copy)
     try:
         again = Volume.open(Store.open(copy))
         assert contents(again.main.view) == data
@@ -816,7 +817,7 @@ def test_a_kill_in_the_middle_leaves_the_old_state(
     commit, copy = module._commit, tmp_path / "copy"
 
     def copy_first(*arguments: object) -> None:
-        shutil.copytree(fresh.store.path, copy, ignore=shutil.ignore_patterns("reserve"))
+        copy_live(fresh.store.path, copy)
         commit(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "_commit", copy_first)

@@ -19,6 +19,7 @@ from heliosfs.store.journal import OFFSET_BITS, OFFSET_MASK
 from heliosfs.store.store import Store
 from heliosfs.view.view import View
 from heliosfs.volume.volume import Volume
+from tests.store.support import copy_live
 from tests.volume.conftest import CALLER
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -115,7 +116,7 @@ def test_a_cut_at_every_record(tmp_path: Path, flush_at: int | None) -> None:
         assert start >> OFFSET_BITS == end >> OFFSET_BITS
         for how in ("end", "torn", "hole"):
             copy = tmp_path / "copy"
-            shutil.copytree(volume.store.path, copy, ignore=shutil.ignore_patterns("reserve"))
+            copy_live(volume.store.path, copy)
             segment = copy / "journal" / f"{start >> OFFSET_BITS:010d}"
             low, high = start & OFFSET_MASK, end & OFFSET_MASK
             if how == "hole":

@@ -32,6 +32,7 @@ from heliosfs.view import cutter
 from heliosfs.view.inode import Caller
 from heliosfs.volume import background, volume
 from heliosfs.volume.branch import Branch
+from tests.store.support import copy_live
 from tests.volume.model import ModelFile, ModelTree, compare
 
 EXAMPLES = int(os.environ.get("HELIOSFS_TEST_EXAMPLES", "0"))
@@ -363,7 +364,7 @@ class VolumeMachine(RuleBasedStateMachine):
         before()
         self.generation += 1
         there = self.directory / str(self.generation)
-        shutil.copytree(old.store.path, there)
+        copy_live(old.store.path, there)
         if before != old.close:
             old.store.close()
         shutil.rmtree(old.store.path)
