@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,9 @@ class Git(Place):
 class Mounted(Place):
     """A filesystem with a mountpoint of its own."""
 
+    end_seconds = 2.0
+    """How long its process may take to end once it is unmounted."""
+
     def __init__(self, base: Path) -> None:
         super().__init__(base)
         self.directory = self.base / "mount"
@@ -144,7 +148,7 @@ class Mounted(Place):
         self.beside.clear()
         self.unmount()
         if self.pid:
-            _wait_for_end(self.pid)
+            _wait_for_end(self.pid, self.end_seconds)
         super().close()
 
     def find_pid(self, program: str, *words: str) -> None:
@@ -156,12 +160,15 @@ class Mounted(Place):
                     self.pid = int(process)
 
 
-def _wait_for_end(pid: int) -> None:
+def _wait_for_end(pid: int, seconds: float) -> None:
+    """The end of a process; some of libfuse's examples have to be told, though their mount is gone."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
         return
-    select.select([descriptor], [], [], COMMAND_SECONDS_MAX)
+    if not select.select([descriptor], [], [], seconds)[0]:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os.close(descriptor)
 
 
@@ -171,6 +178,7 @@ class Helios(Mounted):
     name = "heliosfs"
     title = "HeliosFS, this checkout"
     checkpoints = True
+    end_seconds = 60.0
     options = ""
 
     def mount(self) -> None:
@@ -179,9 +187,11 @@ class Helios(Mounted):
         self.pid = int(json.loads((self.directory / ".heliosfs" / "status").read_text())["pid"])
 
     def unmount(self) -> None:
-        if os.path.ismount(self.directory):
-            with contextlib.suppress(Absent, subprocess.TimeoutExpired):
-                self._command("umount", self.directory)
+        if self.pid:
+            # Not `heliosfs umount`, which waits for every mount namespace that has a copy of this mount.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+            _wait_for_end(self.pid, self.end_seconds)
         super().unmount()
 
     def _command(self, *words: str | Path) -> None:
@@ -282,6 +292,36 @@ class Btrfs(Mounted):
             file.truncate(BTRFS_BYTES)
         run("mkfs.btrfs", "-q", image)
         run("mount", "-o", "loop", image, self.directory)
+
+
+MEASURES: Final = {
+    "fast_loop": "no",
+    "long_timeouts": "no",
+    "keep_freed_memory": "no",
+    "read_ahead_kilobytes": "0",
+    "own_mount": "no",
+    "quiet_xattrs": "no",
+    "silent_close": "no",
+    "default_permissions": "no",
+    "calm_collector": "no",
+}
+"""Mount options, each with the value that leaves one of the measures out that make it fast. The one exception is
+default_permissions, which is there although it costs something."""
+
+
+def without(option: str) -> type[Helios]:
+    """HeliosFS without one of its measures."""
+
+    class Without(Helios):
+        name = f"{option}={MEASURES[option]}"
+        title = f"HeliosFS with {name}"
+        checkpoints = False
+
+        def mount(self) -> None:
+            self.options = ",".join(filter(None, (Helios.options, self.name)))
+            super().mount()
+
+    return Without
 
 
 PLACES: Final = (Helios, Place, Passthrough, Bindfs, Overlay, Btrfs, Git)

@@ -19,6 +19,8 @@ from heliosfs.view.view import View
 
 FOREVER: Final = 365 * 86400
 """Seconds that the kernel may keep a name or attributes: nobody but us changes them, and we tell it."""
+USUAL: Final = 1
+"""What libfuse would say, where the above is not wanted."""
 IO_BYTES: Final = 64 << 10
 """What stat shows as the best size for reads and writes: some programs make their buffers that big."""
 
@@ -26,8 +28,16 @@ IO_BYTES: Final = 64 << 10
 class InodeTable:
     """Counts what the kernel holds and makes the attributes that it is sent."""
 
-    def __init__(self, mount_root: Inode, generation: Callable[[View], int], released: Callable[[View], None]) -> None:
+    def __init__(
+        self,
+        mount_root: Inode,
+        generation: Callable[[View], int],
+        released: Callable[[View], None],
+        timeout: float = FOREVER,
+    ) -> None:
         self.mount_root = mount_root
+        self.timeout = timeout
+        """Seconds that the kernel may keep what it is told."""
         self.switches = 0
         """How often a view was switched to another state: directory listings in progress check their names
         then."""
@@ -75,7 +85,7 @@ class InodeTable:
         entry = EntryAttributes()
         entry.st_ino = InodeT(self.number(inode))
         entry.generation = self.generation(inode.view)
-        entry.entry_timeout = entry.attr_timeout = FOREVER
+        entry.entry_timeout = entry.attr_timeout = self.timeout
         entry.st_mode = inode.mode
         entry.st_nlink = inode.nlink
         entry.st_uid = inode.uid

@@ -23,7 +23,7 @@ from heliosfs.fuse import magic, processes
 from heliosfs.fuse.control import Control
 from heliosfs.fuse.filling import Fillings
 from heliosfs.fuse.handles import Handles, OpenFile
-from heliosfs.fuse.inode_table import FOREVER, InodeTable, absent_for
+from heliosfs.fuse.inode_table import InodeTable, absent_for
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.made import Found, MadeDirectory
 from heliosfs.fuse.numbers import is_reserved, pack, unpack
@@ -358,7 +358,7 @@ class Namespace:
         entry = EntryAttributes()
         entry.st_ino = InodeT(number)
         entry.generation = self._table.generation(tree.view)
-        entry.entry_timeout = entry.attr_timeout = FOREVER
+        entry.entry_timeout = entry.attr_timeout = self._table.timeout
         entry.st_uid, entry.st_gid = root.uid, root.gid
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = tree.source.created
         return entry

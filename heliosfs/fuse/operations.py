@@ -46,7 +46,7 @@ from heliosfs.fuse.handles import (
     is_access_due,
     touch,
 )
-from heliosfs.fuse.inode_table import FOREVER, InodeTable, absent_for
+from heliosfs.fuse.inode_table import InodeTable, absent_for
 from heliosfs.fuse.keeping import NOTE, Notes
 from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
@@ -115,7 +115,9 @@ class Operations(pyfuse3.Operations):
         self._open_file = OpenFileWithAccessTime if options.relatime else OpenFile
         self._digests = ContentDigests()
         self._notes = notes
-        self._absent = absent_for(FOREVER)
+        self._absent = absent_for(table.timeout)
+        self._no_such_kind = errno.EOPNOTSUPP if options.quiet_xattrs else errno.ENODATA
+        self._silent_close = options.silent_close
 
     def init(self) -> None:
         if self.initialized is not None:
@@ -406,7 +408,8 @@ class Operations(pyfuse3.Operations):
     @handler
     def flush(self, handle: FileHandleT) -> None:
         # Nothing is due at close: every error was told at the write. The kernel does not ask again.
-        raise FUSEError(errno.ENOSYS)
+        if self._silent_close:
+            raise FUSEError(errno.ENOSYS)
 
     @handler
     def release(self, handle: FileHandleT) -> None:
@@ -458,8 +461,8 @@ class Operations(pyfuse3.Operations):
         if self._acl and name in ACLS:
             return self._get_acl(number, name)
         if not name.startswith(_NAMESPACES) or name == _SELINUX:
-            # Not ENODATA: that would have `ls -l` ask again for every file.
-            raise FUSEError(errno.EOPNOTSUPP)
+            # ENODATA would have `ls -l` ask again for every file.
+            raise FUSEError(self._no_such_kind)
         inode = self._inode(number, errno.ENODATA)
         if name.startswith(NOTE):
             return self._notes.get(inode, name)

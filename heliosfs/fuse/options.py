@@ -42,6 +42,16 @@ class Options:
     """Do the kernel's handshake ourselves, for features that libfuse does not ask for."""
     fast_loop: bool = True
     """Replace the waiting part of pyfuse3's request loop."""
+    long_timeouts: bool = True
+    """The kernel keeps names and attributes for ever, not for a second."""
+    quiet_xattrs: bool = True
+    """Kinds of attributes that there are not are answered so that programs ask but once."""
+    silent_close: bool = True
+    """Closing a file takes one request, not two."""
+    keep_freed_memory: bool = True
+    """Big buffers are kept for the next request."""
+    calm_collector: bool = True
+    """Python looks for garbage cycles seldom. These are there to be left out: that shows what each is worth."""
     spin_microseconds: int = 30
     """How long the loop looks for the next request before it sleeps; 0 saves power, more than 50 never
     helps."""

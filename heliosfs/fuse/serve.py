@@ -25,7 +25,7 @@ from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.filling import Fillings
 from heliosfs.fuse.flushing import Flusher
 from heliosfs.fuse.handles import Handles
-from heliosfs.fuse.inode_table import InodeTable
+from heliosfs.fuse.inode_table import FOREVER, USUAL, InodeTable
 from heliosfs.fuse.keeping import Notes, Timekeeper
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.loop import Activity, RequestLoop
@@ -84,7 +84,8 @@ class Mounted:
         self.started = now()
         branch = _find_branch(volume, options.branch)
         self.trees = Trees(volume, branch)
-        self.table = InodeTable(branch.view.root, volume.generation, self.trees.released)
+        timeout = FOREVER if options.long_timeouts else USUAL
+        self.table = InodeTable(branch.view.root, volume.generation, self.trees.released, timeout)
         self.switcher = Switcher(self.table, self.handles, self.cache)
         self.collecting = Collecting(volume, self.flusher, self.faults, self._served)
         self.upkeep = UpkeepVerbs(volume, self.collecting, self.faults)
@@ -155,6 +156,9 @@ class Mounted:
         return {
             "own_mount": self.session.relay is not None,
             "fast_loop": self.loop.installed,
+            "long_timeouts": self.options.long_timeouts,
+            "quiet_xattrs": self.options.quiet_xattrs,
+            "silent_close": self.options.silent_close,
             "expire_names": self.cache.can_expire_names,
             **self.session.features(),
             **self.tuned,
@@ -170,8 +174,8 @@ class Mounted:
         self._nursery.start_soon(function)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        self.tuned["keep_freed_memory"] = tuning.keep_freed_memory()
-        self.tuned["calm_collector"] = tuning.calm_collector()
+        self.tuned["keep_freed_memory"] = self.options.keep_freed_memory and tuning.keep_freed_memory()
+        self.tuned["calm_collector"] = self.options.calm_collector and tuning.calm_collector()
         self.operations.initialized = self._initialized
         try:
             self.session.start(self.operations, self.loop, self._established.set)
