@@ -25,6 +25,9 @@ from heliosfs.store.segments import Mark, Segments
 SEGMENT_BYTES = 64 << 20
 """A segment is dropped as a whole, so it is small beside the disk, yet holds many requests of 1 MiB."""
 
+AHEAD_BYTES = 4 << 20
+"""How far beyond its last record a segment is made: many syncs, of which only one finds the file grown."""
+
 CACHE_BYTES = 32 << 20
 """Recent data kept in memory: reading back what was just written costs no system call."""
 
@@ -64,7 +67,7 @@ class Journal:
     """The segments of one directory, replayed once and then appended to."""
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES, read_only: bool = False) -> None:
-        self._segments = Segments(directory, read_only=read_only)
+        self._segments = Segments(directory, read_only=read_only, ahead=min(AHEAD_BYTES, segment_bytes))
         self._segment_bytes = segment_bytes
         self._read_only = read_only
         self._cache: ByteCache[int, bytes | memoryview] = ByteCache(CACHE_BYTES)
@@ -157,6 +160,7 @@ class Journal:
                 offset = end
                 if record.kind != KIND_LINK:
                     yield record
+            segments.leave_out_zeros(number, offset)
             if offset != segments.size(number) or not self._links(number + 1, Mark(number, offset)):
                 break
             number, offset = number + 1, 0

@@ -535,3 +535,82 @@ def test_any_damage_leaves_a_prefix(
     assert again == [*found, Record(1, position, b"again", 0)]
     journal.close()
     shutil.rmtree(directory)
+
+
+# The room that is made ahead of the records
+
+
+def killed(directory: Path, records: list[tuple[int, bytes, bytes]], **options: int) -> None:
+    """As `fill`, but the process ends without closing anything."""
+    journal = Journal(directory, **options)
+    assert list(journal.replay()) == []
+    for kind, header, data in records:
+        journal.append(kind, header, data)
+    journal._segments._room = 0  # nothing is cut at the end
+    journal.close()
+
+
+def test_a_killed_journal_is_longer_than_its_records_and_loses_nothing(tmp_path: Path) -> None:
+    killed(tmp_path, SMALL)
+    size = segment(tmp_path).stat().st_size
+    journal, found = replayed(tmp_path)
+    assert len(found) == len(SMALL) and journal.lost == 0
+    assert journal.size() < size == segment(tmp_path).stat().st_size
+    position = journal.append(1, b"next", b"data")
+    assert bytes(journal.read(position)) == b"data"
+    journal.close()
+    journal, found = replayed(tmp_path)
+    assert [record.header for record in found][-1] == b"next" and journal.lost == 0
+    assert journal.size() == segment(tmp_path).stat().st_size
+    assert os.listdir(tmp_path) == ["0000000001"]
+    journal.close()
+
+
+def test_a_killed_journal_of_many_segments(tmp_path: Path) -> None:
+    records = [(1, bytes((n,)) * 20, b"") for n in range(30)]
+    killed(tmp_path, records, segment_bytes=256)
+    journal, found = replayed(tmp_path, segment_bytes=256)
+    assert [record.header for record in found] == [header for _, header, _ in records] and journal.lost == 0
+    journal.close()
+
+
+def test_zeros_after_a_segment_that_was_gone_on_from_hide_nothing(tmp_path: Path) -> None:
+    """As when the disk has the next segment and not yet the end of the one before."""
+    expected = fill(tmp_path, [(1, bytes((n,)) * 20, b"") for n in range(30)], segment_bytes=256)
+    os.truncate(segment(tmp_path, 2), 4096)
+    journal, found = replayed(tmp_path, segment_bytes=256)
+    assert found == expected and journal.lost == 0
+    journal.close()
+
+
+def test_of_a_torn_record_before_zeros_only_the_record_counts_as_lost(tmp_path: Path) -> None:
+    expected = fill(tmp_path, SMALL)
+    end = segment(tmp_path).stat().st_size
+    last = expected[-1].position & OFFSET_MASK
+    content = segment(tmp_path).read_bytes()[:-1]
+    segment(tmp_path).write_bytes(content + bytes(10_000))
+    journal, found = replayed(tmp_path)
+    assert found == expected[:-1] and journal.lost == len(content[last:].rstrip(b"\0")) <= end - last
+    (kept,) = tmp_path.glob("lost-*")
+    assert kept.read_bytes() == content[last:].rstrip(b"\0")
+    journal.close()
+
+
+def test_reading_a_killed_journal_alone_changes_nothing(tmp_path: Path) -> None:
+    killed(tmp_path, SMALL)
+    before = segment(tmp_path).read_bytes()
+    journal = Journal(tmp_path, read_only=True)
+    assert len(list(journal.replay())) == len(SMALL) and journal.lost == 0
+    journal.close()
+    assert segment(tmp_path).read_bytes() == before
+
+
+def test_where_a_file_cannot_be_made_longer_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    fill(tmp_path, SMALL)
+    journal, found = replayed(tmp_path)
+    assert len(found) == len(SMALL) and journal.size() == segment(tmp_path).stat().st_size
+    journal.close()
