@@ -150,4 +150,4 @@ def test_what_is_required_is_asked_for_or_there_is_no_mount() -> None:
 
 
 def test_every_wanted_flag_has_a_name() -> None:
-    assert sum(NAMES) == WANTED | POSIX_ACL
+    assert sum(NAMES) == WANTED

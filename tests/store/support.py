@@ -45,6 +45,12 @@ def exhaust(steps: Iterator[None]) -> int:
     return sum(1 for _ in steps)
 
 
+def journal_sizes(journal: Journal) -> dict[str, int]:
+    """How much of each of its files is written by now; the last one is longer."""
+    segments = journal._segments
+    return {segments.path(number).name: segments.size(number) for number in segments.numbers()}
+
+
 def copy_live(source: Path, target: Path) -> None:
     """Copy an open store as a kill at this moment would leave it.
 

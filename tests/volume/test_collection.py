@@ -15,7 +15,7 @@ from heliosfs.view.view import View
 from heliosfs.volume import operations, upkeep
 from heliosfs.volume.collection import Report
 from heliosfs.volume.volume import Volume
-from tests.store.support import copy_live
+from tests.store.support import copy_live, journal_sizes
 from tests.volume.conftest import CALLER
 
 
@@ -186,8 +186,7 @@ def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path:
     volume.registry.let_go_before(now())
     flush = volume.begin_flush()
     flush.sync()
-    journal = volume.store.path / "journal"
-    sizes = {path.name: path.stat().st_size for path in journal.iterdir()}
+    sizes = journal_sizes(volume.store.journal)
     view.unlink(view.root, b"file")
     while volume.dirty():
         volume.step()

@@ -21,7 +21,7 @@ from heliosfs.store import packs
 from heliosfs.view.inode import Inode
 from heliosfs.volume import operations
 from heliosfs.volume.volume import Volume
-from tests.store.support import copy_live
+from tests.store.support import copy_live, journal_sizes
 from tests.volume.model import ModelTree
 from tests.volume.test_volume_machine import EXAMPLES, PICK, SHRINK, VolumeMachine
 
@@ -138,8 +138,7 @@ class CollectionMachine(VolumeMachine):
             {key: tree.copy() for key, tree in self.snapshots.items()},
         )
         flush.sync()
-        journal = self.volume.store.path / "journal"
-        sizes = {path.name: path.stat().st_size for path in journal.iterdir()}
+        sizes = journal_sizes(self.volume.store.journal)
         self.unlink_and_hold(pick, which, False)
         self.collect(steps)
         super().work(work)
