@@ -88,7 +88,7 @@ async def _serve(volume: Volume, assignment: Assignment, ready: Callable[[], Non
     if failure is not None:
         # libfuse says on standard error what it does not tell its caller.
         said = "" if assignment.foreground else log.stderr_tail(assignment.store)
-        raise HeliosError(f"{failure} ({said})" if said else str(failure)) from failure
+        raise HeliosError(f"{failure} ({said})" if said not in str(failure) else str(failure)) from failure
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

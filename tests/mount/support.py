@@ -54,7 +54,10 @@ def fails(*codes: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def user(uid: int = NOBODY, gid: int = NOBODY, groups: Sequence[int] = ()) -> Iterator[None]:
-    """Act with another user's rights: effective ids decide for files, and leaving 0 drops capabilities."""
+    """Act with another user's rights: effective ids decide for files, and leaving 0 drops capabilities. Whoever
+    is not root skips the rest of the test."""
+    if not is_root:
+        pytest.skip("needs root")
     before = os.getgroups()
     os.setgroups(list(groups))
     os.setegid(gid)

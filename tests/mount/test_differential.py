@@ -12,8 +12,10 @@ import pytest
 from .differential.duel import MOUNT_OPTIONS, Arena, HostArena, VolumeArena, duel
 from .differential.shrink import shrink
 from .differential.steps import DISTURBANCE, Step, program
-from .support import on_host
+from .support import on_host, root_only
 from .volumes import mounted, scratch_directory
+
+pytestmark = root_only  # what the programs take their own rights to must be compared all the same
 
 PROCESSES = 3
 ACL = bytes.fromhex("01000700ffffffff 02000700e8030000 04000500ffffffff 10000700ffffffff 20000500ffffffff")
