@@ -23,6 +23,9 @@ XATTRS_LIST_BYTES_MAX = 65536
 LAYER_RECORDS_MAX = 50_000
 """A mutable layer with more records is frozen and sealed, so memory stays bounded: about 10 MB."""
 
+UNSEALED_RECORDS_MAX = 4 * LAYER_RECORDS_MAX
+"""Records in layers that wait to be sealed beyond which requests wait as well: some 60 MB."""
+
 FLUSH_RECORDS_MAX = 20_000
 """Changed records that start a flush even under load: one database write of some 20 ms at most."""
 
@@ -33,7 +36,7 @@ FLUSH_JOURNAL_BYTES_MIN = 2 << 20
 """Less than this is never flushed before the volume is closed: replaying it takes some 20 ms."""
 
 UNCUT_BYTES_MAX = 512 << 20
-"""Written bytes still in the journal beyond which the cutter works even while requests wait."""
+"""Bytes in the journal beyond which the cutter works even while requests wait."""
 
 INLINE_BYTES_MAX = 512
 """Content up to this length lies in its extent record: an object of its own costs about 150 bytes."""

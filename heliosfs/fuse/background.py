@@ -19,6 +19,8 @@ class Stepping(Protocol):
 
     def step(self) -> None: ...
 
+    def pressure(self) -> float: ...
+
 
 class BackgroundWork:
     """Steps of a volume's background work."""
@@ -36,6 +38,10 @@ class BackgroundWork:
         if not self._volume.dirty():
             return False
         return not self._resume or time.monotonic_ns() >= self._resume
+
+    def pressure(self) -> float:
+        """Its backlog, as a share of what that may be before requests have to wait for it."""
+        return self._volume.pressure()
 
     def step(self) -> None:
         """Do one bounded piece."""

@@ -12,7 +12,8 @@ Invariants:
   1. `wait_readable` returns only when the descriptor is readable: pyfuse3's read afterwards would block.
   2. Other tasks get a turn every TURN_REQUESTS requests at the latest, sooner while a handler waits for one.
   3. Background work runs in steps, between which waiting requests are looked for. While requests never
-     pause it gets one step every BUSY_STEP_NANOSECONDS.
+     pause it gets one step every BUSY_STEP_NANOSECONDS; when its backlog has passed a limit, at least as long as
+     the requests took.
   4. No spinning and no blocking while a handler is suspended: what it waits for needs this thread. Any other
      task waits for a millisecond at most.
 """
@@ -37,6 +38,8 @@ enough for other tasks to wait for."""
 STEPS_PER_TURN: Final = 8
 BUSY_STEP_NANOSECONDS: Final = 10_000_000
 """A step takes up to 1 ms, so the share of background work under load is a tenth at most."""
+CATCH_UP_NANOSECONDS_MAX: Final = 100_000_000
+"""No request waits longer than this for a backlog that has passed its limit."""
 PREEMPTED_NANOSECONDS: Final = 20_000
 """Two looks farther apart than this: somebody else wants this processor."""
 HOLD_NANOSECONDS: Final = 5_000_000
@@ -62,6 +65,9 @@ class Background(Protocol):
     def pending(self) -> bool: ...
 
     def step(self) -> None: ...
+
+    def pressure(self) -> float:
+        """The backlog as a share of what it may be before requests have to wait for it."""
 
 
 class Lock:
@@ -109,6 +115,7 @@ class RequestLoop:
         self.preempted = 0
         self.steps = 0
         self.busy_steps = 0
+        self.held_up = 0
         self.served = 0
         self._activity = activity
         self._background = background
@@ -116,6 +123,7 @@ class RequestLoop:
         self._spin = self._spin_max
         self._hold = 0
         self._last_step = 0
+        self._last_turn = 0
         self._closing = False
         self._poll: Callable[[int], list[tuple[int, int]]] = select.poll().poll
         self._lowlevel = _Delegate(trio.lowlevel)
@@ -145,7 +153,7 @@ class RequestLoop:
 
     def statistics(self) -> dict[str, int]:
         """Numbers for `stats`."""
-        names = ("served", "slept", "blocked", "spun", "missed", "preempted", "steps", "busy_steps")
+        names = ("served", "slept", "blocked", "spun", "missed", "preempted", "steps", "busy_steps", "held_up")
         return {name: getattr(self, name) for name in names}
 
     def _first_wait(self, handshake: Callable[[], bool] | None) -> WaitReadable:
@@ -183,11 +191,23 @@ class RequestLoop:
     async def _turn(self) -> None:
         """Between two requests of a load that does not pause. The descriptor is readable and stays so."""
         now = time.perf_counter_ns()
-        if now - self._last_step > BUSY_STEP_NANOSECONDS and self._background.pending():
-            self._last_step = now
-            self.busy_steps += 1
-            self._background.step()
+        since = now - self._last_turn
+        if self._background.pending():
+            pressure = self._background.pressure()
+            if pressure >= 1:
+                self._catch_up(now + min(int(since * pressure), CATCH_UP_NANOSECONDS_MAX))
+            elif now - self._last_step > BUSY_STEP_NANOSECONDS:
+                self._last_step = now
+                self.busy_steps += 1
+                self._background.step()
         await trio.lowlevel.checkpoint()
+        self._last_turn = time.perf_counter_ns()
+
+    def _catch_up(self, until: int) -> None:
+        """Requests come faster than what they leave behind is worked off: so they wait."""
+        self.held_up += 1
+        while self._background.pending() and time.perf_counter_ns() < until:
+            self._background.step()
 
     async def _idle(self, descriptor: int) -> None:
         """Nothing waits: look a little longer, work a little, sleep. Returns when there is a request."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Generator
 
 from heliosfs.base.errors import Corruption
-from heliosfs.base.limits import LAYER_RECORDS_MAX, UNCUT_BYTES_MAX
+from heliosfs.base.limits import LAYER_RECORDS_MAX, UNCUT_BYTES_MAX, UNSEALED_RECORDS_MAX
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.seal import seal
 from heliosfs.view.cutter import cut
@@ -34,29 +34,53 @@ class Background:
         self.damaged: set[tuple[int, int]] = set()
         """(layer id, inode number) of written bytes that do not check."""
         self._scanned = 0
-        """The head of the journal when the branches were last looked through."""
+        """The head of the journal when the branches were last looked through for large layers."""
+        self._searched = 0
+        """The same for written bytes."""
         self.cuts = 0
         self.seals = 0
 
     def dirty(self) -> bool:
         """Whether `step` has anything to do."""
-        return bool(self._registry.engine.closed) or self._sealing is not None or self._next() is not None
+        return (
+            bool(self._registry.engine.closed)
+            or self._sealing is not None
+            or self._oversized() is not None
+            or self._sealable() is not None
+            or self._backlog() is not None
+        )
 
     def step(self) -> None:
         """Do one piece of work. OSError when the store is full; nothing is lost then."""
         closed = self._registry.engine.closed
-        if closed:
+        oversized = self._oversized()
+        if oversized is not None:
+            self._split(oversized)
+        elif closed and not self._crowded():
             layer, ino = closed[0]
             if not self._cut(layer, ino):
                 closed.popleft()
         elif self._sealing is not None:
             self._seal_on()
         else:
-            work = self._next()
-            if isinstance(work, Branch):
-                self._split(work)
-            elif work is not None:
-                self._prepare(work)
+            waiting = self._sealable() or self._backlog()
+            if waiting is not None:
+                self._prepare(waiting)
+
+    def pressure(self) -> float:
+        """How large the backlog is, as a share of what it may be before requests have to wait for it."""
+        return max(
+            self._unsealed_records() / UNSEALED_RECORDS_MAX,
+            self._registry.engine.journal.size() / UNCUT_BYTES_MAX,
+        )
+
+    def _unsealed_records(self) -> int:
+        return sum(layer.records for layer in self._registry.unsealed.values())
+
+    def _crowded(self) -> bool:
+        """Whether so much waits to be sealed that closed files have to wait: new ones come faster than they are cut,
+        and nothing would ever be sealed."""
+        return self._sealable() is not None and self._unsealed_records() > UNSEALED_RECORDS_MAX
 
     def _prepare(self, layer: Layer) -> None:
         """Cut a piece of a layer, or begin to seal it when all of it is cut."""
@@ -86,21 +110,16 @@ class Background:
         """Begin the seal that is under way anew: the nodes that it has stored are no state's yet."""
         self._sealing = None
 
-    def _next(self) -> Layer | Branch | None:
-        """What comes after the closed files: a layer to cut or seal, a branch whose top layer is too large."""
-        layer = self._sealable()
-        if layer is not None:
-            return layer
+    def _oversized(self) -> Branch | None:
+        """A branch whose top layer is too large."""
         head = self._registry.engine.journal.head
         if 0 <= head - self._scanned < SCAN_BYTES:
             return None
         for branch in self._registry.branches.values():
             if branch.view.top.records > LAYER_RECORDS_MAX:
                 return branch
-        backlog = self._backlog()
-        if backlog is None:
-            self._scanned = head
-        return backlog
+        self._scanned = head
+        return None
 
     def _sealable(self) -> Layer | None:
         for layer in self._registry.unsealed.values():
@@ -111,11 +130,13 @@ class Background:
 
     def _backlog(self) -> Layer | None:
         """A mutable layer to cut because too much lies in the journal."""
-        if self._registry.engine.journal.size() < UNCUT_BYTES_MAX:
+        journal = self._registry.engine.journal
+        if journal.size() < UNCUT_BYTES_MAX or 0 <= journal.head - self._searched < SCAN_BYTES:
             return None
         for branch in self._registry.branches.values():
             if self._first_uncut(branch.view.top):
                 return branch.view.top
+        self._searched = journal.head
         return None
 
     def _first_uncut(self, layer: Layer) -> int:
@@ -153,6 +174,9 @@ class Background:
             self._registry.unsealed.pop(layer.id, None)
             self._registry.sweep_due = True
             self.seals += 1
+            closed = self._registry.engine.closed
+            while closed and closed[0][0].root is not None:
+                closed.popleft()
         except BaseException:
             self._sealing = None
             raise

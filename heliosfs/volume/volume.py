@@ -483,6 +483,10 @@ class Volume:
         """Do one bounded piece of background work."""
         self.background.step()
 
+    def pressure(self) -> float:
+        """How large the backlog is, as a share of what it may be before requests have to wait for it."""
+        return self.background.pressure()
+
     def flush_due(self, idle: bool = False) -> bool:
         """Whether it is time for a flush. When `idle`, less is reason enough."""
         if self._flushing or self.store.read_only:

@@ -17,6 +17,9 @@ class Work:
     def dirty(self) -> bool:
         return self.left > 0
 
+    def pressure(self) -> float:
+        return self.left / 100
+
     def step(self) -> None:
         if self.failing:
             raise Corruption("chunk", "here")

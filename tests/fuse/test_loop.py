@@ -21,6 +21,10 @@ class Work:
         self.done = 0
         self.request_at = 0
         self.writer = -1
+        self.backlog = 0.0
+
+    def pressure(self) -> float:
+        return self.backlog
 
     def pending(self) -> bool:
         return self.left > 0
@@ -234,6 +238,27 @@ def test_work_gets_steps_while_requests_never_pause(
 
     trio.run(main)
     assert work.done == request_loop.busy_steps == 10
+
+
+def test_requests_wait_for_a_backlog_beyond_its_limit(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    work = Work(steps=1000)
+    work.backlog = 1e9  # as if requests had taken long
+    request_loop = installed(work)
+    os.write(writer, b"r")
+    monkeypatch.setattr(loop, "CATCH_UP_NANOSECONDS_MAX", 10**12)
+
+    async def main() -> None:
+        await seen_by_pyfuse3().lowlevel.wait_readable(reader)
+        wait = seen_by_pyfuse3().lowlevel.wait_readable
+        for _ in range(2 * loop.TURN_REQUESTS):
+            await wait(reader)
+
+    trio.run(main)
+    assert work.done == 1000
+    assert request_loop.busy_steps == 0 and request_loop.held_up == 1
 
 
 def test_nothing_spins_while_a_handler_is_suspended(pipe: tuple[int, int]) -> None:

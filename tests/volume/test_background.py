@@ -1,0 +1,51 @@
+"""Background work under a load that never pauses."""
+
+import pytest
+
+from heliosfs.volume import background
+from heliosfs.volume.volume import Volume
+from tests.volume.conftest import CALLER
+
+FILES = 2000
+
+
+def make_files(volume: Volume, first: int, count: int) -> None:
+    view = volume.main.view
+    for number in range(first, first + count):
+        inode = view.make(view.root, b"%d" % number, 0o100644, CALLER)
+        view.write(inode, 0, b"%d" % number)
+        view.closed(inode)
+        view.forget(inode)
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "LAYER_RECORDS_MAX", 300)
+    monkeypatch.setattr(background, "UNSEALED_RECORDS_MAX", 900)
+    monkeypatch.setattr(background, "SCAN_BYTES", 1)
+
+
+def test_files_made_faster_than_they_are_cut_do_not_pile_up(volume: Volume, small_limits: None) -> None:
+    """Work is done only for as long as the loop gives it: where the pressure is above 1."""
+    most = 0.0
+    for number in range(0, FILES, 10):
+        make_files(volume, number, 10)
+        volume.step()
+        while volume.dirty() and volume.pressure() >= 1:
+            volume.step()
+        most = max(most, volume.pressure())
+    assert most < 2
+    assert volume.background.seals > 5
+    assert len(volume.engine.closed) < FILES / 2, "those of sealed layers are not kept"
+    view = volume.main.view
+    for number in range(FILES):
+        inode = view.lookup(view.root, b"%d" % number)
+        assert inode is not None and bytes(view.read(inode, 0, 10)) == b"%d" % number
+
+
+def test_there_is_no_pressure_without_a_backlog(volume: Volume) -> None:
+    make_files(volume, 0, 10)
+    assert volume.pressure() < 0.01
+    while volume.dirty():
+        volume.step()
+    assert volume.pressure() < 0.01
