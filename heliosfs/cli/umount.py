@@ -11,7 +11,7 @@ from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 from heliosfs.cli.options import mountpoint as mountpoint_argument
 from heliosfs.daemon import mounts
-from heliosfs.daemon.holders import Holder, all_with_open, has_open, holders
+from heliosfs.daemon.holders import Holder, all_with_open, has_open, holders, keepers
 
 PATIENCE_SECONDS = 3
 """How long the daemon may take to end before we say what we are waiting for."""
@@ -47,7 +47,7 @@ def command(mountpoint: str, lazy: bool) -> None:
     if failure:
         raise HeliosError(_explain(mount.mountpoint, failure))
     if daemon is not None and not lazy:
-        _wait(daemon)
+        _wait(daemon, mount)
 
 
 def _daemon_of(lock: str) -> int | None:
@@ -68,7 +68,8 @@ def _daemon_of(lock: str) -> int | None:
     return readers[0] if len(readers) == 1 else None
 
 
-def _wait(pid: int) -> None:
+def _wait(pid: int, mount: mounts.Mount) -> None:
+    """Until the daemon has ended. Whoever waits longer than PATIENCE_SECONDS is told what for."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -77,12 +78,30 @@ def _wait(pid: int) -> None:
         poll = select.poll()
         poll.register(process, select.POLLIN)
         if not poll.poll(PATIENCE_SECONDS * 1000):
-            click.echo(f"waiting for the daemon (process {pid}) to write what is left ...", err=True)
+            click.echo(_awaited(pid, mount), err=True)
             begin = time.monotonic()
             poll.poll()
             click.echo(f"done after {PATIENCE_SECONDS + time.monotonic() - begin:.0f} s", err=True)
     finally:
         os.close(process)
+
+
+def _awaited(pid: int, mount: mounts.Mount) -> str:
+    found = keepers(mount)
+    if not found:
+        return f"waiting for the daemon (process {pid}) to write what is left ..."
+    lines = [f"unmounted here, but the daemon (process {pid}) goes on, since the filesystem is still mounted"]
+    lines += [f"    {_place(holder)}" for holder in found[:HOLDERS_SHOWN_MAX]]
+    if len(found) > HOLDERS_SHOWN_MAX:
+        lines.append(f"    and {len(found) - HOLDERS_SHOWN_MAX} more")
+    lines.append("Waiting for that to end; Ctrl-C ends the waiting alone, and nothing is lost ...")
+    return "\n".join(lines)
+
+
+def _place(keeper: Holder) -> str:
+    if not keeper.pid:
+        return f"at {shown(keeper.how)}"
+    return f"in the mount namespace of {shown(keeper.command)} (process {keeper.pid}), at {shown(keeper.how)}"
 
 
 def _explain(mountpoint: str, failure: str) -> str:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from heliosfs.daemon import mounts
+
 
 class Holder(NamedTuple):
     """A process and the first thing found by which it holds the mount."""
@@ -26,6 +28,23 @@ def holders(mountpoint: str) -> list[Holder]:
             if how is not None:
                 found.append(Holder(int(name), _command(name), how))
     return sorted(found)
+
+
+def keepers(gone: mounts.Mount) -> list[Holder]:
+    """What keeps a filesystem going after its mount here has been taken away: other mountpoints of it here, by the
+    process 0, and for each other mount namespace that has it one of the processes there, as far as this user may see.
+    """
+    found = {_target("/proc/self/ns/mnt"): [Holder(0, "", path) for path in _mountpoints("self", gone)]}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        namespace = _target(f"/proc/{name}/ns/mnt")
+        if not namespace or namespace in found:
+            continue
+        try:
+            paths = _mountpoints(name, gone)
+        except OSError:  # it has ended meanwhile, or belongs to another user
+            continue
+        found[namespace] = [Holder(int(name), _command(name), path) for path in paths[:1]]
+    return sorted(holder for of_namespace in found.values() for holder in of_namespace)
 
 
 def has_open(pid: int, path: str) -> bool:
@@ -55,6 +74,11 @@ def _uses(pid: str, mountpoint: str) -> Iterator[str]:
                     yield f"mapped /{path[2]}"
     except OSError:
         return
+
+
+def _mountpoints(pid: str, gone: mounts.Mount) -> list[str]:
+    same = (gone.device, gone.store)
+    return [mount.mountpoint for mount in mounts.everything(pid) if (mount.device, mount.store) == same]
 
 
 def _targets(directory: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 
 TYPE = "fuse.heliosfs"
-MOUNTINFO = "/proc/self/mountinfo"
+MOUNTINFO = "/proc/{process}/mountinfo"
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -36,13 +36,19 @@ class Mount(NamedTuple):
 
 def mounts() -> list[Mount]:
     """All mounts of HeliosFS that this process sees, in the order in which they were made."""
-    return [mount for mount in _everything() if mount.type == TYPE]
+    return [mount for mount in everything() if mount.type == TYPE]
+
+
+def everything(process: str = "self") -> list[Mount]:
+    """All mounts, of any type, that a process sees. Raises OSError when it is gone or another user's."""
+    with open(MOUNTINFO.format(process=process), encoding="utf-8", errors="surrogateescape") as lines:
+        return [_parse(line) for line in lines]
 
 
 def mount_at(path: str) -> Mount | None:
     """The topmost mount, of any type, whose mountpoint is exactly this absolute path."""
     found = None
-    for mount in _everything():
+    for mount in everything():
         if mount.mountpoint == path:
             found = mount
     return found
@@ -52,7 +58,7 @@ def mount_around(path: str) -> Mount | None:
     """The mount of HeliosFS that this path lies in, also when its daemon is dead; None if in none."""
     path = os.path.realpath(path)
     found = None
-    for mount in _everything():
+    for mount in everything():
         inside = path == mount.mountpoint or path.startswith(mount.mountpoint.rstrip("/") + "/")
         if inside and (found is None or len(mount.mountpoint) >= len(found.mountpoint)):
             found = mount
@@ -130,11 +136,6 @@ def _check_apart(mountpoint: str, store: str) -> None:
         raise HeliosError(f"the store {shown(store)} lies inside the mountpoint, which would hide it")
     if mountpoint.startswith(store.rstrip("/") + "/"):
         raise HeliosError(f"the mountpoint {shown(mountpoint)} lies inside the store; choose one outside")
-
-
-def _everything() -> list[Mount]:
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as lines:
-        return [_parse(line) for line in lines]
 
 
 def _parse(line: str) -> Mount:
