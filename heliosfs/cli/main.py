@@ -37,6 +37,7 @@ COMMANDS = {
     "stats": "Sizes, deduplication, caches, requests.",
     "gc": "Free what nothing refers to any more.",
     "fsck": "Check a store that is not mounted: every invariant, every object.",
+    "bench": "How fast a volume is on this machine, in some seconds.",
     "completion": "Print the completion script for a shell.",
 }
 """Name and summary of each command; the module of that name under heliosfs.cli has the rest. The summaries
