@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from benchmarks import engine
 from benchmarks.places import Btrfs, Git, Helios, run
-from benchmarks.works import Sample, Site, Work
+from benchmarks.works import Sample, Site, Work, client, first
 
 MANY: Final = 200
 """Operations of a sample where one takes microseconds."""
@@ -25,6 +26,8 @@ CHANGED: Final = 10_000
 CHANGED_TIMES: Final = 3
 LARGE: Final = 100_000
 PER_DIRECTORY: Final = 1000
+BUSY_BRANCHES: Final = 10
+BUSY_FILES: Final = 100
 
 _IOC_SNAP_CREATE_V2: Final = 0x50009417
 _IOC_SNAP_DESTROY: Final = 0x5000940F
@@ -74,7 +77,7 @@ def _snapshot(site: Site, name: str) -> None:
     elif isinstance(place, Btrfs):
         _btrfs_snapshot(_subvolume(site), site.directory, name)
     else:
-        site.shell("cd py && git add -A && git commit -qm kept")
+        site.shell("cd py && git add -A && git commit -qm kept --allow-empty")
 
 
 def _btrfs_snapshot(source: Path, parent: Path, name: str) -> None:
@@ -236,6 +239,43 @@ def _large(name: str, files: int, changed: bool) -> Work:
     return Work(name, large.run, large.prepare, checkpoint=True)
 
 
+class _Crowd:
+    """Ten busy branches of a volume that has so many, made once for all rounds."""
+
+    def __init__(self, branches: int) -> None:
+        self._branches = branches
+
+    def prepare(self, site: Site) -> None:
+        if not isinstance(site.place, Helios):
+            raise NotImplementedError
+        self._volume(site)
+
+    def _volume(self, site: Site) -> Helios:
+        base = site.place.base / f"branches{self._branches}"
+        for place in site.place.beside:
+            if isinstance(place, Helios) and place.base.parent == base:
+                return place
+        base.mkdir()
+        volume = Helios(base)
+        site.place.beside.append(volume)
+        fill(volume.directory, PER_DIRECTORY)
+        for number in range(self._branches):
+            os.mkdir(volume.directory / ".branches" / f"b{number}")
+        return volume
+
+    def run(self, site: Site) -> Sample:
+        top = self._volume(site).directory / ".branches"
+        start = time.perf_counter()
+        for number in range(BUSY_BRANCHES):
+            client(f"{top}/b{number}/round{site.seed}", BUSY_FILES)
+        return Sample(time.perf_counter() - start, BUSY_BRANCHES * BUSY_FILES)
+
+
+def _crowd(name: str, branches: int) -> Work:
+    crowd = _Crowd(branches)
+    return Work(name, crowd.run, crowd.prepare, checkpoint=True)
+
+
 CHECKPOINTS: Final = (
     Work("snapshot", snapshot, prepare, checkpoint=True),
     Work("drop snapshot", drop_snapshot, _prepare_drop_snapshot, checkpoint=True),
@@ -243,6 +283,10 @@ CHECKPOINTS: Final = (
     Work("drop fork", drop_fork, _prepare_drop_fork, checkpoint=True),
     Work("edit 3, snapshot", agent_loop, prepare, checkpoint=True),
     Work("restore", restore, prepare, checkpoint=True),
+    Work("engine: snapshot", engine.snapshot, first(), checkpoint=True),
+    Work("engine: restore", engine.restore, first(), checkpoint=True),
+    _crowd("work in 10 branches", BUSY_BRANCHES),
+    _crowd("work in 10 of 1000", 1000),
     _large("snapshot of nothing", 0, False),
     _large("snapshot of 100,000", LARGE, False),
     _large("snapshot, 10,000 changed", LARGE, True),

@@ -26,6 +26,9 @@ BTRFS_BYTES: Final = 8 << 30
 """The size of the btrfs image, a sparse file: holds what the works leave at any time."""
 
 
+SUBVOLUME_INO: Final = 256
+"""The inode number of the root of every subvolume of btrfs."""
+
 PRIORITY: Final = -15
 
 
@@ -91,6 +94,13 @@ class Place:
 
     def settle(self) -> None:
         """Between two works: let what was put off be done."""
+
+    def reopen(self) -> None:
+        """Before a cold work: as after a start."""
+
+    def remove(self, directory: Path) -> None:
+        """A directory that works have used."""
+        shutil.rmtree(directory)
 
     def close(self) -> None:
         for place in self.beside:
@@ -194,6 +204,11 @@ class Helios(Mounted):
             _wait_for_end(self.pid, self.end_seconds)
         super().unmount()
 
+    def reopen(self) -> None:
+        self.unmount()
+        self.mount()
+        raise_priority(self.pid)
+
     def _command(self, *words: str | Path) -> None:
         run(sys.executable, "-m", "heliosfs", *words, directory=TOP)
 
@@ -292,6 +307,13 @@ class Btrfs(Mounted):
             file.truncate(BTRFS_BYTES)
         run("mkfs.btrfs", "-q", image)
         run("mount", "-o", "loop", image, self.directory)
+
+    def remove(self, directory: Path) -> None:
+        # File by file, hundreds of snapshots would take minutes.
+        subvolumes = [str(path) for path in directory.iterdir() if path.stat().st_ino == SUBVOLUME_INO]
+        if subvolumes:
+            run("btrfs", "subvolume", "delete", *subvolumes)
+        super().remove(directory)
 
 
 MEASURES: Final = {

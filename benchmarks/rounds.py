@@ -75,8 +75,10 @@ def run_one(work: Work, site: Site, number: int) -> Result | None:
         return None
     with contextlib.suppress(NotImplementedError):
         work.prepare(site)
-        if work.cold and not drop_caches():
-            return None
+        if work.cold:
+            place.reopen()
+            if not drop_caches():
+                return None
         before, processor = place.requests(), place.processor_seconds()
         sample = work.run(site)
         processor = place.processor_seconds() - processor

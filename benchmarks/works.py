@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -96,7 +95,7 @@ class Site:
         return path
 
     def remove(self) -> None:
-        shutil.rmtree(self.directory)
+        self.place.remove(self.directory)
 
 
 class Work(NamedTuple):
@@ -308,11 +307,11 @@ def random_write(site: Site) -> Sample:
 # Several at once
 
 
-def _client(directory: str) -> None:
+def client(directory: str, files: int = CLIENT_FILES) -> None:
     """Make, read and remove files, as a build does."""
     os.mkdir(directory)
     data = b"x" * PAGE
-    for number in range(CLIENT_FILES):
+    for number in range(files):
         path = f"{directory}/{number}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
         os.write(descriptor, data)
@@ -321,7 +320,7 @@ def _client(directory: str) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         os.read(descriptor, PAGE)
         os.close(descriptor)
-    for number in range(CLIENT_FILES):
+    for number in range(files):
         os.unlink(f"{directory}/{number}")
 
 
@@ -336,7 +335,7 @@ def _clients(count: int) -> Callable[[Site], Sample]:
                 try:
                     os.close(opener)
                     os.read(gate, 1)  # ends when the parent closes its end
-                    _client(f"{site.directory}/clients{count}-{number}")
+                    client(f"{site.directory}/clients{count}-{number}")
                     status = 0
                 finally:
                     os._exit(status)
@@ -357,7 +356,9 @@ WORKS: Final = (
     Work("tar xf", tar, first()),
     Work("cp -r", copy, Site.need_tree),
     Work("find, warm", find, first(Site.need_tree, find)),
+    Work("find, cold", find, Site.need_tree, cold=True),
     Work("ls -lR, warm", list_all, first(Site.need_tree, list_all)),
+    Work("ls -lR, cold", list_all, Site.need_tree, cold=True),
     Work("grep -r, cold", grep, Site.need_tree, cold=True),
     Work("grep -r, warm", grep, first(Site.need_tree, grep)),
     Work("git add -A", git_add, Site.need_repository),
@@ -368,6 +369,8 @@ WORKS: Final = (
     Work("1000 small files", small, first()),
     Work("stat", stat, _need_small),
     Work("open+read", open_read, _need_small),
+    Work("stat, cold", stat, _need_small, cold=True),
+    Work("open+read, cold", open_read, _need_small, cold=True),
     Work("sqlite, WAL", sqlite, first()),
     Work("append 100 B", append, first()),
     Work("write, new", write_new, first()),
