@@ -132,17 +132,18 @@ def kill_without_cleaning(volume: MountedVolume) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace and a bind mount")
-def test_umount_says_where_else_the_filesystem_is_mounted(volume: MountedVolume) -> None:
+def test_umount_says_where_else_the_filesystem_is_mounted(place: MountedVolume) -> None:
     """A container that was started meanwhile has a copy of the mount; so has a bind mount here."""
-    elsewhere = volume.path.parent / "elsewhere"
+    place.mount()
+    elsewhere = place.path.parent / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run(["mount", "--bind", volume.path, elsewhere], check=True)
+    subprocess.run(["mount", "--bind", place.path, elsewhere], check=True)
     script = f"umount {elsewhere}; echo ready; read line"
     with subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as other, subprocess.Popen(
-        [sys.executable, "-m", "heliosfs", "umount", volume.path], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "heliosfs", "umount", place.path], stderr=subprocess.PIPE, text=True
     ) as umount:  # fmt: skip
         try:
             assert other.stdout is not None and other.stdin is not None and umount.stderr is not None
@@ -156,6 +157,7 @@ def test_umount_says_where_else_the_filesystem_is_mounted(volume: MountedVolume)
             subprocess.run(["umount", elsewhere], check=True)
             other.communicate("\n", timeout=LONG)
         assert umount.wait(LONG) == 0
+    place._wait_for_end()
 
 
 def test_a_dead_mount_is_told_and_cleared_away(place: MountedVolume) -> None:
