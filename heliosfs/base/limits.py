@@ -13,6 +13,11 @@ have any number of subdirectories, as there."""
 FILE_BYTES_MAX = (1 << 63) - 1
 """Largest size of a file: the largest offset a system call can name."""
 
+TIME_NANOSECONDS_MIN = -(1 << 63)
+TIME_NANOSECONDS_MAX = (1 << 64) - 1
+"""The times that a record can hold, from September 1677 to July 2554. Others become the nearest of these, as on Linux's
+own filesystems (ext4 holds 1901 to 2446)."""
+
 XATTR_NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536
 """The kernel's own limits (XATTR_NAME_MAX, XATTR_SIZE_MAX): it never sends more."""

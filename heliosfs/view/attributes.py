@@ -3,7 +3,7 @@
 import errno
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
 
-from heliosfs.base.clock import now
+from heliosfs.base.clock import now, representable
 from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import XATTR
 from heliosfs.layers.delta import Change
@@ -43,7 +43,7 @@ class Attributes(Content):
         if strip_privileges:
             self._strip_privileges(inode, strip_privileges)
         changes: list[Change] = []
-        stamp = now() if ctime is None else ctime
+        stamp = now() if ctime is None else representable(ctime)
         if size is not None:
             changes = self._truncation(inode, size)
             inode.mtime = stamp
@@ -53,9 +53,9 @@ class Attributes(Content):
         if uid is not None or gid is not None:
             self._change_owner(inode, uid, gid, mode is not None)
         if atime is not None:
-            inode.atime = atime
+            inode.atime = representable(atime)
         if mtime is not None:
-            inode.mtime = mtime
+            inode.mtime = representable(mtime)
         inode.ctime = stamp
         self._change(inode, changes, freeing=freeing)
 

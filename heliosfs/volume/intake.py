@@ -11,7 +11,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S
 
 from msgspec.structs import replace
 
-from heliosfs.base.clock import now
+from heliosfs.base.clock import now, representable
 from heliosfs.base.errors import Refusal
 from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, ROOT_INO, SYMLINK, XATTR, link_suffix
 from heliosfs.base.limits import INLINE_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, UNCUT_BYTES_MAX
@@ -198,7 +198,8 @@ class Intake:
     def _record(self, item: Item, kind: int, size: int, allocated: int) -> bytes:
         mode, uid, gid = self._owned(item)
         nlink = 2 if kind == S_IFDIR else 1
-        return encode_inode((mode, uid, gid, nlink, size, allocated, item.atime, item.mtime, now(), item.rdev))
+        times = (representable(item.atime), representable(item.mtime), now())
+        return encode_inode((mode, uid, gid, nlink, size, allocated, *times, item.rdev))
 
     def _adorn(self, item: Item) -> None:
         """Give the target, if it was made for this, the attributes of the source."""

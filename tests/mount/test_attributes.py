@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import mmap
 import os
 import stat
 from collections.abc import Callable
@@ -13,11 +15,13 @@ import pytest
 from .support import (
     AT_SYMLINK_NOFOLLOW,
     NOBODY,
+    RENAME_EXCHANGE,
     UTIME_NOW,
     UTIME_OMIT,
     changed,
     fails,
     opened,
+    rename_with,
     root_only,
     set_times,
     times,
@@ -201,6 +205,19 @@ def test_times_are_kept_to_the_nanosecond(tree: Path, moment: int) -> None:
         assert times(tree / name)[:2] == (moment, moment + 7)
 
 
+@pytest.mark.parametrize("second", [1 << 35, 1 << 60, -(1 << 34), -(1 << 60)])
+def test_times_far_away_become_what_can_be_kept(tree: Path, second: int) -> None:
+    path = tree / "file"
+    path.touch()
+    os.utime(path, (second, second))
+    kept = times(path)
+    assert kept.access == kept.modification
+    assert abs(kept.modification) >= (1 << 31) * 10**9
+    assert (kept.modification < 0) == (second < 0)
+    path.chmod(0o600)
+    assert times(path)[:2] == kept[:2]
+
+
 def test_parts_of_the_times(tree: Path) -> None:
     path = tree / "file"
     path.touch()
@@ -245,6 +262,39 @@ def test_changes_of_a_file_move_its_times(tree: Path) -> None:
     with opened(path, os.O_RDWR) as descriptor:
         assert changed(descriptor, path.unlink) == {"change"}
         assert changed(descriptor, lambda: os.write(descriptor, b"more")) == BOTH
+
+
+def test_changes_that_change_little_move_the_times_too(tree: Path) -> None:
+    path, other = tree / "file", tree / "other"
+    path.write_text("content")
+    os.link(path, tree / "second")
+    other.mkdir()
+    (tree / "symlink").symlink_to("file")
+    assert changed(path, lambda: os.truncate(path, 7)) == BOTH
+    with opened(path, os.O_RDWR) as descriptor:
+        assert changed(descriptor, lambda: os.pwrite(descriptor, b"content", 0)) == BOTH
+        assert changed(descriptor, lambda: os.pwrite(descriptor, b"", 0)) == set()
+        assert changed(descriptor, lambda: os.ftruncate(descriptor, 7)) == BOTH
+        with mmap.mmap(descriptor, 7) as mapping:
+            assert changed(descriptor, lambda: (mapping.write(b"C"), mapping.flush())) == BOTH
+        assert changed(descriptor, lambda: os.fchmod(descriptor, 0o644)) == {"change"}
+        assert changed(descriptor, lambda: os.utime(descriptor, ns=(1, 1))) == {"change"}
+    os.truncate(path, 0)
+    assert changed(path, lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))) == BOTH
+    assert changed(path, lambda: path.rename(other / "moved").rename(path)) <= {"change"}
+    (tree / "new").touch()
+    assert changed(path, lambda: os.rename(tree / "new", tree / "second")) == {"change"}
+    for action in (
+        lambda: os.lchown(tree / "symlink", os.geteuid(), os.getegid()),
+        lambda: os.utime(tree / "symlink", ns=(1, 1), follow_symlinks=False),
+        lambda: os.link(tree / "symlink", tree / "symlink-too", follow_symlinks=False),
+    ):
+        assert changed(tree / "symlink", action) == {"change"}
+    for action in (lambda: other.chmod(0o700), lambda: os.setxattr(other, "user.name", b"value")):
+        assert changed(other, action) == {"change"}
+    (other / "file").touch()
+    exchange = functools.partial(rename_with, path, other / "file", RENAME_EXCHANGE)
+    assert changed(tree, exchange) == changed(other, exchange) == BOTH
 
 
 def test_looking_changes_nothing(tree: Path) -> None:
