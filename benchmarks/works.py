@@ -240,7 +240,7 @@ def _write_stream(path: Path, seed: int) -> float:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in range(STREAM_BYTES // PIECE_BYTES):
         # New bytes in every piece, made faster than a generator makes them.
-        at = number * 4099 % PIECE_BYTES
+        at = 8 + number * 4099 % (PIECE_BYTES - 8)
         piece = pieces[number % 8]
         data = number.to_bytes(8, "big") + piece[at:] + piece[8:at]
         start = time.perf_counter()

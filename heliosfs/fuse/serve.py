@@ -196,6 +196,7 @@ class Mounted:
                     await self._end()
                     nursery.cancel_scope.cancel()
         finally:
+            self.commits.close()
             self.loop.uninstall()
             self.session.close()
 

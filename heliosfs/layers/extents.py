@@ -44,6 +44,8 @@ class ExtentMap:
         assert start < end
         starts = self.starts
         if starts and start < self.pieces[-1][0]:
+            if self._split(start, end, kind, source, skip):
+                return
             index = self._clear(start, end)
         else:
             index = len(starts)
@@ -52,6 +54,27 @@ class ExtentMap:
         self.dirty.add(start)
         if kind == WRITTEN:
             self.written += 1
+
+    def _split(self, start: int, end: int, kind: int, source: Source, skip: int) -> bool:
+        """The same within one piece: what random writes are mostly. False when it is not."""
+        starts, pieces = self.starts, self.pieces
+        index = bisect_right(starts, start) - 1
+        if index < 0 or pieces[index][0] < end:
+            return False
+        around_start, around = starts[index], pieces[index]
+        around_end, around_kind, around_source, around_skip = around
+        made_starts, made = [start], [(end, kind, source, skip)]
+        if around_start < start:
+            made_starts.insert(0, around_start)
+            made.insert(0, (start, around_kind, around_source, around_skip))
+        if end < around_end:
+            made_starts.append(end)
+            made.append((around_end, around_kind, around_source, around_skip + end - around_start))
+        starts[index : index + 1] = made_starts
+        pieces[index : index + 1] = made
+        self.dirty.update(made_starts)
+        self.written += (kind == WRITTEN) + (len(made) - 2) * (around_kind == WRITTEN)
+        return True
 
     def _clear(self, start: int, end: int) -> int:
         """Forget [start, end); the index at which a piece with that start belongs."""

@@ -37,6 +37,9 @@ RECORD_HEADER = struct.Struct("<IIIQ")
 CHECKED = struct.Struct("<QIIIQ")
 """What the check is over, before the header: position, the three numbers of above, XXH3-64 of the data."""
 
+FIRST_BYTES = 12 << 10
+"""Read at once of a record whose length is not known yet: whole, for most."""
+
 WINDOW_BYTES = 1 << 20
 """Read at once in a replay: what the processor's cache holds."""
 
@@ -124,13 +127,17 @@ class Journal:
     def _load(self, position: int) -> memoryview:
         number, offset = position >> OFFSET_BITS, position & OFFSET_MASK
         try:
-            front = self._segments.read(number, offset, _HEADER_BYTES)
-            length = record_length(front)
+            found = self._segments.read(number, offset, FIRST_BYTES)
+            length = record_length(found)
             if length and offset + length <= self._segments.size(number):
-                rest = self._segments.read(number, offset + _HEADER_BYTES, length - _HEADER_BYTES)
-                record = parse(front, memoryview(rest), position)
+                if length > len(found):
+                    found += self._segments.read(number, offset + len(found), length - len(found))
+                rest = memoryview(found)[_HEADER_BYTES:length]
+                record = parse(found[:_HEADER_BYTES], rest, position)
                 if record is not None:
-                    return memoryview(rest)[len(record.header) :]
+                    # Small ones are kept without what follows them.
+                    data = rest[len(record.header) :]
+                    return data if length > FIRST_BYTES else memoryview(bytes(data))
         except FileNotFoundError:
             pass
         except OSError as failure:
