@@ -28,7 +28,7 @@ LOOK_SECONDS: Final = 10.0
 REST_FACTOR: Final = 20
 """How much longer than a collection the rest after it is: they never take more than a twentieth of the time."""
 REST_SECONDS_MIN: Final = 600.0
-"""Between two that begin by themselves."""
+"""Between two that begin by themselves, unless the disk is full."""
 
 
 class Collecting:
@@ -50,6 +50,8 @@ class Collecting:
         self._finished = trio.Event()
         self._look_at = 0.0
         self._rest_until = 0.0
+        self._rest_until_short = 0.0
+        """The same while the disk is full."""
 
     @property
     def running(self) -> bool:
@@ -157,7 +159,8 @@ class Collecting:
             return False
         self._look_at = now + LOOK_SECONDS
         self._volume.upkeep.expire()
-        return now >= self._rest_until and self._volume.upkeep.pays()
+        short = self._volume.store.is_short_of_space()
+        return now >= (self._rest_until_short if short else self._rest_until) and self._volume.upkeep.pays(short)
 
     async def run_by_itself(self) -> None:
         """One that nobody asked for and nobody waits for."""
@@ -173,7 +176,8 @@ class Collecting:
             self._failed(error)
         finally:
             end = time.monotonic()
-            self._rest_until = end + max(REST_SECONDS_MIN, REST_FACTOR * (end - begun))
+            self._rest_until_short = end + REST_FACTOR * (end - begun)
+            self._rest_until = max(self._rest_until_short, end + REST_SECONDS_MIN)
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1

@@ -116,13 +116,18 @@ class Timekeeper:
     async def run_if_due(self) -> None:
         """Called several times a second: a comparison, unless something was written."""
         machine = self._volume.time_machine
-        if self._volume.store.read_only or not machine.due():
+        if self._volume.store.read_only:
             return
-        try:
-            dropped = machine.run()
-        except Exception as error:
-            self._faults.errno_of(error, "keeping a state by itself")
-            return
+        if machine.due():
+            try:
+                machine.run()
+            except Exception as error:
+                self._faults.errno_of(error, "keeping a state by itself")
+        if machine.dropped:
+            dropped, machine.dropped = machine.dropped, []
+            await self._forget(dropped)
+
+    async def _forget(self, dropped: list[Snapshot]) -> None:
         names = [
             (pack(each.branch.view.number, magic.AUTO), each.name) for each in dropped if each.view is not None
         ]

@@ -30,6 +30,7 @@ from typing import Any
 import rocksdict
 
 from heliosfs.base.errors import Corruption, HeliosError
+from heliosfs.store.segments import free_bytes
 
 
 class Family(enum.IntEnum):
@@ -67,7 +68,7 @@ BLOOM_BITS_PER_KEY = 10
 """1 % false positives: a look-up of an unknown digest costs 0.4 us instead of reading a block."""
 
 FREE_BYTES_MIN = 8 << 20
-"""Free space beyond a batch without which it is not tried: half of the store's reserve. RocksDB writes the
+"""Free space beyond a batch without which it is not tried: part of the store's reserve. RocksDB writes the
 same bytes a second time when it turns its log into a file."""
 
 SYNCED_NAME = "SYNCED"
@@ -191,6 +192,8 @@ class Database:
             self._handles.extend(self._rocks.get_column_family_handle(name) for name in families)
         except Exception as failure:
             self._let_go()
+            if as_system_error(failure).errno == errno.ENOSPC:
+                raise no_room(self.path) from failure
             raise damaged(self.path, str(failure)) from failure
         self._check_synced()
 
@@ -244,16 +247,14 @@ class Database:
 
     def _reopen(self, failure: OSError) -> None:
         """Open anew after a failed write, once there is room for what opening writes."""
-        logs = sum(path.stat().st_size for path in self.path.glob("*.log"))
-        self._require_space(2 * logs, failure)
+        self._require_space(opening_bytes(self.path) - FREE_BYTES_MIN, failure)
         with self._sync_lock:
             self._let_go()
             self._open()
             self._failure = None
 
     def _require_space(self, size: int, failure: OSError | None = None) -> None:
-        disk = os.statvfs(self.path)
-        if disk.f_bavail * disk.f_frsize < size + FREE_BYTES_MIN:
+        if free_bytes(self.path) < size + FREE_BYTES_MIN:
             text = f"the database in {self.path} has too little free space to be written"
             raise OSError(errno.ENOSPC, text) from failure
 
@@ -341,6 +342,20 @@ def after_prefix(prefix: bytes) -> bytes | None:
     """The smallest key beyond all that begin with `prefix`, None when there is no bound."""
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes((kept[-1] + 1,)) if kept else None
+
+
+def opening_bytes(path: Path) -> int:
+    """Free space that opening may need: RocksDB turns its log into files."""
+    return 2 * sum(log.stat().st_size for log in path.glob("*.log")) + FREE_BYTES_MIN
+
+
+def no_room(path: Path) -> HeliosError:
+    """What to tell when the disk is too full to open the database for writing."""
+    needed = (opening_bytes(path) >> 20) + 1
+    return HeliosError(
+        f"the disk is too full to open the database in {path}: make room for {needed} MiB on it, or mount the store "
+        "read-only. Nothing is lost."
+    )
 
 
 def damaged(path: Path, cause: str) -> HeliosError:

@@ -22,8 +22,9 @@ from heliosfs.base.errors import Corruption
 from heliosfs.store.cache import ByteCache
 from heliosfs.store.segments import Mark, Segments
 
-SEGMENT_BYTES = 64 << 20
-"""A segment is dropped as a whole, so it is small beside the disk, yet holds many requests of 1 MiB."""
+SEGMENT_BYTES = 16 << 20
+"""A segment is dropped as a whole, once nothing in it is needed: on a full disk the reserve has room for what is left
+of one. Yet it holds many requests of 1 MiB."""
 
 AHEAD_BYTES = 4 << 20
 """How far beyond its last record a segment is made: many syncs, of which only one finds the file grown."""
@@ -103,6 +104,19 @@ class Journal:
             segments.append((front,), size)
         self._head = position + size
         return position
+
+    def append_freeing(self, kind: int, header: bytes) -> int:
+        """As `append`, for a record that leads to free space: it may use the room that others leave alone."""
+        segments = self._segments
+        floor, segments.floor = segments.floor, 0
+        try:
+            return self.append(kind, header)
+        finally:
+            segments.floor = floor
+
+    def leave_free(self, size: int) -> None:
+        """From now on `append` leaves this much of the disk alone; 0: all of it may be used."""
+        self._segments.floor = size
 
     def _begin_segment(self) -> None:
         """Start a new segment, unless the present one is still empty: a huge record has one to itself."""

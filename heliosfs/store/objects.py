@@ -346,6 +346,10 @@ class Objects:
             self._removable.discard(pack)
         return freed
 
+    def leave_free(self, size: int) -> None:
+        """From now on `put` leaves this much of the disk alone; 0: all of it may be used."""
+        self._packs.leave_free(size)
+
     def packed_bytes(self) -> int:
         """What the packs take on the disk, dead objects included."""
         return self._packs.total()

@@ -127,6 +127,10 @@ class Packs:
         """Delete a pack, never the one being written."""
         self._segments.remove(pack)
 
+    def leave_free(self, size: int) -> None:
+        """From now on `append` leaves this much of the disk alone; 0: all of it may be used."""
+        self._segments.floor = size
+
     def leave(self) -> None:
         """Begin a new pack, so that the present one may be collected."""
         self._segments.create(self._segments.number + 1)

@@ -77,6 +77,8 @@ class Segments:
         """Names made and removed so far; the first stands for those of an earlier process."""
         self._directory_synced = 0
         self._failure: OSError | None = None
+        self.floor = 0
+        """Free space that an append leaves alone; 0 does not even look."""
         self.number = 0
         """The file being written; 0 before `resume` or `create`."""
         self.offset = 0
@@ -103,6 +105,8 @@ class Segments:
 
     def append(self, buffers: Sequence[Buffer], size: int) -> int:
         """Append `size` bytes and return their offset. On OSError nothing has changed."""
+        if self.floor:
+            self._check_floor(size)
         offset = self.offset
         if offset + size > self._room and self._ahead:
             self._extend(offset + size)
@@ -125,6 +129,10 @@ class Segments:
             self._ahead = 0
         else:
             self._room = room
+
+    def _check_floor(self, size: int) -> None:
+        if free_bytes(self.directory) < self.floor + size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write_rest(self, rest: bytes, offset: int) -> None:
         """A short write is the kernel's way to say that the disk is nearly full: insist, to learn why."""
@@ -311,6 +319,12 @@ class Segments:
             self._readers.clear()
             self._unsynced.clear()
             self._writer = -1
+
+
+def free_bytes(directory: Path) -> int:
+    """The room that the disk of a directory has for us."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
 
 
 def sync_directory(directory: Path) -> None:

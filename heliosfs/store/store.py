@@ -16,17 +16,21 @@ from typing import Any
 from heliosfs.base.clock import now
 from heliosfs.base.errors import HeliosError
 from heliosfs.store import chunker
-from heliosfs.store.database import Database
+from heliosfs.store.database import Database, opening_bytes
 from heliosfs.store.journal import Journal
 from heliosfs.store.objects import Objects
 from heliosfs.store.packs import Packs
-from heliosfs.store.segments import sync_directory
+from heliosfs.store.segments import free_bytes, sync_directory
 
 FORMAT = 1
 """The number of the format this build reads and writes."""
 
-RESERVE_BYTES = 16 << 20
-"""Kept back so that deleting and collecting, which append first and free later, work on a full disk."""
+RESERVE_BYTES = 40 << 20
+"""Kept back so that deleting and collecting, which append first and free later, work on a full disk: the rest of one
+segment of the journal made into objects, and a flush."""
+
+PACKS_FREE_BYTES = 20 << 20
+"""What is left of that for the flush."""
 
 FORMAT_NAME = "format"
 LOCK_NAME = "lock"
@@ -46,11 +50,17 @@ class Store:
         """The contents of the format file."""
         self.read_only = read_only
         self._lock = lock
+        self.reserve_used = False
+        """The reserve is given away: only what frees space may use what it has left of the disk."""
+        if not read_only and free_bytes(path) < opening_bytes(path / DATABASE_NAME):
+            (path / RESERVE_NAME).unlink(missing_ok=True)
         self.journal = Journal(path / JOURNAL_NAME, read_only=read_only)
         self.database = Database(path / DATABASE_NAME, read_only)
         try:
             packs = Packs(path / PACKS_NAME, read_only=read_only)
             self.objects = Objects(packs, self.database, read_only=read_only)
+            if not read_only:
+                self.restore_reserve()
         except BaseException:
             self.database.close()
             raise
@@ -75,12 +85,24 @@ class Store:
             raise
 
     def release_reserve(self) -> None:
-        """Give the reserved space back to the disk, so that what frees space has room to work."""
+        """Give the reserved space back to the disk, so that what frees space has room to work, and nothing else."""
         (self.path / RESERVE_NAME).unlink(missing_ok=True)
+        self._use_reserve(True)
 
     def restore_reserve(self) -> bool:
         """Reserve space again; False when the disk is too full for that."""
-        return reserve(self.path)
+        reserved = reserve(self.path)
+        self._use_reserve(not reserved)
+        return reserved
+
+    def _use_reserve(self, used: bool) -> None:
+        self.reserve_used = used
+        self.journal.leave_free(RESERVE_BYTES if used else 0)
+        self.objects.leave_free(PACKS_FREE_BYTES if used else 0)
+
+    def is_short_of_space(self) -> bool:
+        """Whether the disk has less room than the reserve takes, beside that."""
+        return self.reserve_used or free_bytes(self.path) < RESERVE_BYTES
 
     def close(self) -> None:
         """Close everything, once; nothing is synced."""

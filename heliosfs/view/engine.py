@@ -36,11 +36,11 @@ class Engine:
     def append_freeing(self, kind: int, header: bytes) -> None:
         """Append a record that leads to free space: on a full disk it may use the reserve."""
         try:
-            self.journal.append(kind, header)
+            self.journal.append_freeing(kind, header)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.make_room():
                 raise
-            self.journal.append(kind, header)
+            self.journal.append_freeing(kind, header)
 
     def allocate_ino(self) -> int:
         """An inode number that was never used in this volume."""

@@ -161,7 +161,7 @@ class Background:
         """Let a branch go on in a new layer, so that the one it has can be sealed."""
         transaction = Transaction(self._registry)
         transaction.freeze(branch)
-        transaction.commit()
+        transaction.commit(freeing=True)
 
     def _seal_on(self) -> None:
         assert self._sealing is not None

@@ -34,8 +34,8 @@ _STEP_ENTRIES = 500
 
 MARKING, SWEEPING, FLUSHING, DONE = "marking", "sweeping", "flushing", "done"
 
-_ROUNDS_MAX = 3
-"""Each round that a full disk cut short gives room to the next one."""
+_ROUND_BYTES_MIN = 1 << 20
+"""A round that a full disk cut short gives room to the next one, unless it freed less than this."""
 
 
 class Report:
@@ -75,16 +75,18 @@ class Rounds:
         self.report = Report()
         self._stored_bytes = stored_bytes
         self._before = stored_bytes()
-        self._begun = 0
+        self._left = self._before
+        self._begun = False
 
     def go_on(self) -> bool:
         """Whether a round has to follow; freshens the report for it."""
         report = self.report
-        if self._begun and (not report.disk_full or self._begun == _ROUNDS_MAX):
-            report.freed_bytes = max(0, self._before - self._stored_bytes())
+        left = self._stored_bytes()
+        if self._begun and (not report.disk_full or left > self._left - _ROUND_BYTES_MIN):
+            report.freed_bytes = max(0, self._before - left)
             report.phase = DONE
             return False
-        self._begun += 1
+        self._begun, self._left = True, left
         report.phase, report.disk_full = MARKING, False
         return True
 
@@ -127,12 +129,11 @@ def _sweep(registry: Registry, live: set[bytes], report: Report) -> Generator[No
     gone, counts = yield from collector.survey(objects, live.__contains__)
     report.dead_objects += gone.objects
     report.dead_bytes += gone.bytes
-    report.disk_full = True
     with FullDiskAllowed():
         yield from collector.compact(objects, counts)
-        report.disk_full = False
-    if report.disk_full:
-        registry.engine.make_room()
+        return
+    report.disk_full = True
+    registry.engine.make_room()
 
 
 def _count(registry: Registry, live: set[bytes], report: Report) -> Generator[None, None, None]:

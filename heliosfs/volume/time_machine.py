@@ -31,6 +31,8 @@ class TimeMachine:
         """The journal's head when there was last a look: what was not written to has not changed."""
         self._looked = now()
         self._thinned = 0
+        self.dropped: list[Snapshot] = []
+        """States that are gone, until someone takes them from here."""
 
     def due(self) -> bool:
         """Whether there may be something to keep."""
@@ -39,8 +41,8 @@ class TimeMachine:
         interval = settings.duration(settings.value_of(self._registry, settings.INTERVAL))
         return bool(interval) and not 0 <= now() - self._looked < interval
 
-    def run(self) -> list[Snapshot]:
-        """Keep the state of each branch that has changed; what was dropped instead."""
+    def run(self) -> None:
+        """Keep the state of each branch that has changed, and drop what is superfluous then."""
         moment = now()
         self._looked = moment
         transaction = Transaction(self._registry)
@@ -49,7 +51,18 @@ class TimeMachine:
         if kept:
             transaction.commit()
         self._position = self._registry.engine.journal.head
-        return dropped
+        self.dropped += dropped
+
+    def let_go(self, before: int) -> None:
+        """Drop the states from before this moment: their space is missed more than they are."""
+        transaction = Transaction(self._registry)
+        branches = self._registry.branches.values()
+        dropped = [each for branch in branches for each in branch.timed.values() if each.created < before]
+        for snapshot in dropped:
+            transaction.drop(timed_key(snapshot.branch.id, snapshot.name))
+        if dropped:
+            transaction.commit()
+            self.dropped += dropped
 
     def _keep(self, transaction: Transaction, branch: Branch, moment: int) -> bool:
         newest = next(reversed(branch.timed.values()), None)

@@ -69,8 +69,13 @@ class Transaction:
         """Remove a ref without showing it in the log."""
         self._refs[ref] = None
 
-    def commit(self, verb: str = "", text: str = "", caller: Caller | None = None, branch: int = 0) -> None:
-        """Append to the journal and apply. Without a verb nothing enters the operation log."""
+    def commit(
+        self, verb: str = "", text: str = "", caller: Caller | None = None, branch: int = 0, *, freeing: bool = False
+    ) -> None:
+        """Append to the journal and apply. Without a verb nothing enters the operation log.
+
+        With `freeing`, and when a ref goes, it leads to free space: on a full disk it may use the reserve.
+        """
         registry = self.registry
         operation = None
         if verb:
@@ -81,7 +86,7 @@ class Transaction:
             ))  # fmt: skip
         encoded = None if operation is None else operations.encode(operation)
         record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), encoded)
-        if any(value is None for value in self._refs.values()):
+        if freeing or any(value is None for value in self._refs.values()):
             registry.engine.append_freeing(REFS, refs.encode(record))
         else:
             registry.engine.journal.append(REFS, refs.encode(record))

@@ -16,6 +16,9 @@ DROPPED_BYTES_MIN = 64 << 20
 DROPPED_SHARE_MIN = 0.25
 """Nor is less than this share of what is stored."""
 
+FULL_BYTES_MIN = 1 << 20
+"""When the disk gets full, this is."""
+
 GROWN_BYTES_MIN = 256 << 20
 """Growth without anything dropped also leaves dead objects: nodes of trees that nobody refers to any more."""
 
@@ -33,9 +36,11 @@ class Upkeep:
         """Let go of what has been kept for undo long enough."""
         self._registry.let_go_before(now() - operations.RETAINED_SECONDS * 1_000_000_000)
 
-    def pays(self) -> bool:
-        """Whether a collection will probably free much."""
+    def pays(self, short_of_space: bool = False) -> bool:
+        """Whether a collection will probably free much, or at least something that is missed."""
         registry = self._registry
+        if short_of_space and registry.engine.dropped_bytes >= FULL_BYTES_MIN:
+            return True
         stored = registry.engine.objects.statistics.stored_bytes
         if registry.engine.dropped_bytes >= max(DROPPED_BYTES_MIN, DROPPED_SHARE_MIN * stored):
             return True

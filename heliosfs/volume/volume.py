@@ -81,7 +81,6 @@ class Volume:
         self._flush_position = 0
         self._flushing = False
         self._collecting = False
-        self._reserve_used = False
         self.closed = False
 
     @staticmethod
@@ -416,7 +415,9 @@ class Volume:
         report = report or Report()
         try:
             self.upkeep.expire()
-            yield from self._seal_all()
+            if not dry_run and self.store.is_short_of_space():
+                self.time_machine.let_go(now())
+            yield from self._seal_all(report)
             self.background.abandon_seal()
             yield from collection.collect(self.registry, report, dry_run=dry_run)
         finally:
@@ -425,10 +426,10 @@ class Volume:
             self.upkeep.collected()
         return report
 
-    def _seal_all(self) -> Generator[None, None, None]:
+    def _seal_all(self, report: Report) -> Generator[None, None, None]:
         """What was deleted since a branch's last layer was sealed is still in the tree below: bring that up to date.
 
-        A full disk ends this early; what can be freed without it is freed.
+        A full disk ends this early; what can be freed without it is freed, and then there may be room for more.
         """
         for attempt in range(2):
             with FullDiskAllowed():
@@ -437,6 +438,7 @@ class Volume:
                     yield
                 return
             if attempt or not self.engine.make_room():
+                report.disk_full = True
                 return
 
     def stored_bytes(self) -> int:
@@ -470,8 +472,10 @@ class Volume:
         self.flush()
 
     def forget_undo(self, seconds: float) -> None:
-        """Keep no longer what only operations older than this could bring back."""
-        self.registry.let_go_before(now() - int(seconds * 1e9))
+        """Keep no longer what only older operations could bring back, nor older states of the time machine."""
+        moment = now() - int(seconds * 1e9)
+        self.registry.let_go_before(moment)
+        self.time_machine.let_go(moment)
 
     # Background work and durability
 
@@ -493,6 +497,8 @@ class Volume:
             return False
         journal = self.engine.journal.head - self._flush_position
         if journal >= FLUSH_JOURNAL_BYTES:
+            return True
+        if idle and journal and self.store.is_short_of_space():
             return True
         if journal < FLUSH_JOURNAL_BYTES_MIN:
             return False
@@ -518,14 +524,13 @@ class Volume:
             flush.finish()
             self._flush_position = flush.position
             self.flushes += 1
-            if self._reserve_used:
-                self._reserve_used = not self.store.restore_reserve()
+            if self.store.reserve_used:
+                self.store.restore_reserve()
 
     def _release_reserve(self) -> bool:
         """On a full disk: let work that frees space have the reserve. False when it was given away already."""
-        if self._reserve_used:
+        if self.store.reserve_used:
             return False
-        self._reserve_used = True
         self.store.release_reserve()
         return True
 
@@ -552,10 +557,14 @@ class Volume:
                 for ino in list(layer.uncut):
                     self.engine.closed.append((layer, ino))
             self.engine.orphans.clear()
-            while self.background.dirty():
-                self.background.step()
+            # On a full disk the journal keeps what is left undone.
+            with FullDiskAllowed():
+                while self.background.dirty():
+                    self.background.step()
             self.registry.sweep_due = True
-            self.flush()
+            with FullDiskAllowed():
+                self._flush_with_reserve()
+            self.store.journal.sync()
         self.store.close()
         self.closed = True
 

@@ -1,0 +1,262 @@
+"""A store on a disk that gets full: writers are told at write, nothing acknowledged is lost, and it can be got out of.
+
+The disk is a tmpfs of fixed size that the test mounts, so it needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .support import fails, mount_only, opened, root_only
+from .volumes import MountedVolume, heliosfs, scratch_directory
+
+pytestmark = [mount_only, root_only]
+
+DISK_BYTES = 160 << 20
+PIECE_BYTES = 200_000
+
+
+@contextlib.contextmanager
+def on_small_disk(options: str) -> Iterator[MountedVolume]:
+    with scratch_directory() as base:
+        (base / "store").mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(base / "store")], capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode(errors='replace').strip()}")
+        volume = MountedVolume(base)
+        try:
+            volume.mount()
+            yield volume
+            if volume.process != -1:
+                volume.unmount()
+            volume.fsck()
+        finally:
+            try:
+                if volume.process != -1:
+                    volume.kill()
+            finally:
+                subprocess.run(["umount", "-l", str(base / "store")], check=False)
+
+
+@pytest.fixture
+def small() -> Iterator[MountedVolume]:
+    with on_small_disk(f"size={DISK_BYTES}") as volume:
+        yield volume
+
+
+class Acknowledged:
+    """What every call that returned has put into files of random bytes."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self.contents: dict[str, bytes] = {}
+        self._random = random.Random(seed)
+
+    def fill(self, prefix: str, limit: int = 10_000) -> int:
+        """Write files until the disk is full; how many pieces were acknowledged in this call."""
+        pieces = 0
+        for number in range(limit):
+            name = f"{prefix}{number}"
+            try:
+                descriptor = os.open(self.root / name, os.O_CREAT | os.O_WRONLY | os.O_EXCL)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
+                return pieces
+            self.contents[name] = b""
+            try:
+                for _ in range(5):
+                    piece = self._random.randbytes(PIECE_BYTES)
+                    try:
+                        written = os.write(descriptor, piece)
+                    except OSError as error:
+                        assert error.errno == errno.ENOSPC, error
+                        return pieces
+                    self.contents[name] += piece[:written]
+                    pieces += 1
+                    if written < PIECE_BYTES:
+                        return pieces
+            finally:
+                os.close(descriptor)
+        raise AssertionError("the disk did not get full")
+
+    def delete(self, share: float) -> None:
+        for name in sorted(self.contents):
+            if self._random.random() < share:
+                (self.root / name).unlink()
+                del self.contents[name]
+
+    def check(self) -> None:
+        assert set(os.listdir(self.root)) == set(self.contents)
+        for name, content in self.contents.items():
+            found = (self.root / name).read_bytes()
+            assert found == content, f"{name}: {len(found)} bytes for {len(content)}"
+
+
+def test_writers_are_told_and_nothing_is_lost(small: MountedVolume) -> None:
+    known = Acknowledged(small.path, 1)
+    assert known.fill("a") * PIECE_BYTES > DISK_BYTES / 4
+    known.check()
+    with opened(small.path / "a0") as descriptor:
+        os.fsync(descriptor)
+    small.kill()
+    small.mount()
+    known.check()
+    small.unmount()
+    small.fsck()
+    small.mount()
+    known.check()
+
+
+def test_deleting_gives_space_back_while_it_is_full(small: MountedVolume) -> None:
+    known = Acknowledged(small.path, 2)
+    known.fill("a")
+    for turn in range(3):
+        known.delete(0.7)
+        found = json.loads(heliosfs("gc", small.path, "--json"))
+        known.check()
+        assert found["freed_bytes"] > DISK_BYTES / 8, (turn, found)
+        assert known.fill(f"b{turn}-") * PIECE_BYTES > DISK_BYTES / 8, turn
+        known.check()
+    known.delete(1)
+    heliosfs("gc", small.path)
+    assert known.fill("c") * PIECE_BYTES > DISK_BYTES / 4
+    known.check()
+
+
+def test_dropped_snapshots_give_space_back_while_it_is_full(small: MountedVolume) -> None:
+    known = Acknowledged(small.path, 3)
+    for number in range(12):
+        (small.path / f"s{number}").write_bytes(random.Random(number).randbytes(1_000_000))
+    (small.path / ".snapshots" / "s").mkdir()
+    for number in range(12):
+        (small.path / f"s{number}").unlink()
+    known.fill("a")
+    (small.path / ".snapshots" / "s").rmdir()
+    found = json.loads(heliosfs("gc", small.path, "--keep-undo", "0", "--json"))
+    assert found["freed_bytes"] > 11_000_000, found
+    known.check()
+    assert known.fill("b") * PIECE_BYTES > 6_000_000
+    known.check()
+
+
+def test_full_when_it_is_killed_and_cleaned_up_unmounted(small: MountedVolume) -> None:
+    known = Acknowledged(small.path, 4)
+    known.fill("a")
+    known.delete(0.8)
+    small.kill()
+    found = json.loads(heliosfs("gc", small.store, "--json"))
+    assert found["freed_bytes"] > DISK_BYTES / 8, found
+    small.mount()
+    known.check()
+    assert known.fill("b") * PIECE_BYTES > DISK_BYTES / 8
+    known.check()
+
+
+def test_snapshots_branches_and_restores_of_a_full_volume(small: MountedVolume) -> None:
+    """Each works or is refused as a whole; removing always works."""
+    known = Acknowledged(small.path, 5)
+    (small.path / ".snapshots" / "before").mkdir()
+    (small.path / ".branches" / "b").mkdir()
+    known.fill("a")
+    (small.path / ".branches" / "b").rmdir()
+    (small.path / ".snapshots" / "before").rmdir()
+    for number in range(2000):
+        try:
+            (small.path / ".snapshots" / f"n{number}").mkdir()
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+            break
+    known.check()
+    names = os.listdir(small.path / ".snapshots")
+    small.kill()
+    small.mount()
+    known.check()
+    assert sorted(os.listdir(small.path / ".snapshots")) == sorted(names)
+    for name in names:
+        (small.path / ".snapshots" / name).rmdir()
+    known.delete(0.5)
+    heliosfs("gc", small.path, "--keep-undo", "0")
+    known.check()
+
+
+def test_out_of_inodes() -> None:
+    """The store needs few files of its own; when it cannot make one the writer is told."""
+    with on_small_disk("size=512m,nr_inodes=60") as volume:
+        spare = volume.store / "log"
+        made = []
+        try:
+            for number in range(100):
+                path = spare / f"spare{number}"
+                path.touch()
+                made.append(path)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+        contents = {}
+        with fails(errno.ENOSPC):
+            for number in range(200):
+                data = random.Random(number).randbytes(1_000_000)
+                (volume.path / f"f{number}").write_bytes(data)
+                contents[f"f{number}"] = data
+        assert len(contents) > 10, "up to the end of the journal's segment"
+        for path in made:
+            path.unlink()
+        (volume.path / "more").write_bytes(b"more")
+        for name, data in contents.items():
+            assert (volume.path / name).read_bytes() == data
+        volume.kill()
+        volume.mount()
+        for name, data in contents.items():
+            assert (volume.path / name).read_bytes() == data
+        assert (volume.path / "more").read_bytes() == b"more"
+
+
+def test_out_of_file_descriptors() -> None:
+    """A daemon that can open no file any more goes on with those that it has, and recovers."""
+    with scratch_directory() as base:
+        volume = MountedVolume(base)
+        try:
+            volume.mount()
+            root = volume.path
+            (root / "before").write_bytes(b"before")
+            limits = resource.prlimit(volume.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(volume.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+            contents = {}
+            told = 0
+            for number in range(60):
+                data = random.Random(number).randbytes(1_000_000)
+                try:
+                    (root / f"f{number}").write_bytes(data)
+                    contents[f"f{number}"] = data
+                except OSError as error:
+                    assert error.errno in (errno.EIO, errno.EMFILE, errno.ENFILE), error
+                    told += 1
+            assert told and len(contents) > 10
+            with opened(root / "before") as descriptor, contextlib.suppress(OSError):
+                os.fsync(descriptor)
+            resource.prlimit(volume.pid, resource.RLIMIT_NOFILE, limits)
+            (root / "after").write_bytes(b"after")
+            for name, data in contents.items():
+                assert (root / name).read_bytes() == data
+            with opened(root / "after") as descriptor:
+                os.fsync(descriptor)
+            volume.kill()
+            volume.mount()
+            for name, data in contents.items():
+                assert (root / name).read_bytes() == data
+            assert (root / "after").read_bytes() == b"after"
+            volume.unmount()
+            volume.fsck()
+        finally:
+            volume.close()
