@@ -44,17 +44,21 @@ def collect(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, 
     """See `Objects.collect`."""
     try:
         gone, counts = yield from survey(objects, live)
-        yield from compact(objects, counts)
+        yield from compact(objects, sparse(objects, counts))
         return gone
     finally:
         objects.end_protection()
 
 
-def compact(objects: Objects, counts: dict[int, int]) -> Generator[None, None, None]:
-    """Rewrite the packs that are mostly dead; `counts` are the live bytes of each. OSError on a full disk."""
-    sparse = objects.sparse_packs(counts, LIVE_SHARE_MIN)
-    for first in range(0, len(sparse), PACKS_AT_ONCE):
-        yield from _rewrite(objects, frozenset(sparse[first : first + PACKS_AT_ONCE]))
+def sparse(objects: Objects, counts: dict[int, int]) -> list[int]:
+    """The packs that are mostly dead, those first that need the least room; `counts` are the live bytes of each."""
+    return sorted(objects.sparse_packs(counts, LIVE_SHARE_MIN), key=lambda pack: counts.get(pack, 0))
+
+
+def compact(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
+    """Rewrite packs in this order. OSError on a full disk: it may be called again with the same ones."""
+    for first in range(0, len(packs), PACKS_AT_ONCE):
+        yield from _rewrite(objects, packs[first : first + PACKS_AT_ONCE])
 
 
 def survey(
@@ -76,27 +80,28 @@ def survey(
     return Gone(dead, dead_bytes), counts
 
 
-def _rewrite(objects: Objects, packs: frozenset[int]) -> Generator[None, None, None]:
+def _rewrite(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
     """Move the live objects of `packs` away and give the packs up, but for those with damage.
 
     Those without a live object go first, and each as soon as it can: a full disk may stop this anywhere.
     """
+    order = {pack: place for place, pack in enumerate(packs)}
     entries: list[tuple[int, int, bytes, Location]] = []
     needed: set[int] = set()
     # The condemned come along, or a long run of them would make a long step; `move` leaves them behind.
     for seen, (digest, _, location) in enumerate(objects.iterate(condemned=True), start=1):
-        if location.pack in packs:
-            entries.append((location.pack, location.offset, digest, location))
+        if location.pack in order:
+            entries.append((order[location.pack], location.offset, digest, location))
             if objects.lies_at(digest, location):
                 needed.add(location.pack)
         if seen % STEP_ENTRIES == 0:
             yield
-    for pack in packs - needed:
+    for pack in order.keys() - needed:
         objects.give_up(pack)
     entries.sort()
-    for pack, group in groupby(entries, key=itemgetter(0)):
-        if pack in needed:
-            yield from _empty(objects, pack, group)
+    for place, group in groupby(entries, key=itemgetter(0)):
+        if packs[place] in needed:
+            yield from _empty(objects, packs[place], group)
 
 
 def _empty(

@@ -18,8 +18,9 @@ from xxhash import xxh3_64_intdigest
 from heliosfs.base.errors import Corruption
 from heliosfs.store.segments import Segments
 
-PACK_BYTES = 256 << 20
-"""Large enough that few files hold much, small enough to rewrite, and to travel, as one."""
+PACK_BYTES = 32 << 20
+"""Large enough that few files hold much, small enough to travel as one, and to be rewritten on a full disk: what is left
+of one that is mostly dead fits into the store's reserve."""
 
 MAGIC = b"HPK1"
 

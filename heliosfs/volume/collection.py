@@ -129,11 +129,15 @@ def _sweep(registry: Registry, live: set[bytes], report: Report) -> Generator[No
     gone, counts = yield from collector.survey(objects, live.__contains__)
     report.dead_objects += gone.objects
     report.dead_bytes += gone.bytes
-    with FullDiskAllowed():
-        yield from collector.compact(objects, counts)
-        return
-    report.disk_full = True
-    registry.engine.make_room()
+    packs: list[int] = []
+    for attempt in range(2):
+        with FullDiskAllowed():
+            packs = packs or collector.sparse(objects, counts)
+            yield from collector.compact(objects, packs)
+            return
+        if attempt or not registry.engine.make_room():
+            report.disk_full = True
+            return
 
 
 def _count(registry: Registry, live: set[bytes], report: Report) -> Generator[None, None, None]:
