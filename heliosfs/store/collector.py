@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from heliosfs.base.errors import Corruption
+from heliosfs.store.index import UNKNOWN
 from heliosfs.store.packs import HEADER_BYTES, Location
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ STEP_BYTES = 128 << 10
 
 LIVE_SHARE_MIN = 0.5
 """A pack with a smaller share of live bytes is rewritten: each byte freed then costs at most one moved."""
+
+LIVE_SHARE_MIN_TIGHT = 0.9
+"""The same when space is short: it is worth more than the work."""
 
 PACKS_AT_ONCE = 16
 """Packs whose live entries are held in memory together: some 100,000 entries, about 20 MB."""
@@ -44,15 +48,18 @@ def collect(objects: Objects, live: Callable[[bytes], bool]) -> Generator[None, 
     """See `Objects.collect`."""
     try:
         gone, counts = yield from survey(objects, live)
-        yield from compact(objects, sparse(objects, counts))
+        yield from compact(objects, sparse(objects, counts, LIVE_SHARE_MIN))
         return gone
     finally:
         objects.end_protection()
 
 
-def sparse(objects: Objects, counts: dict[int, int]) -> list[int]:
-    """The packs that are mostly dead, those first that need the least room; `counts` are the live bytes of each."""
-    return sorted(objects.sparse_packs(counts, LIVE_SHARE_MIN), key=lambda pack: counts.get(pack, 0))
+def sparse(objects: Objects, counts: dict[int, int], share: float) -> list[int]:
+    """The packs of which less than `share` is live, those first that need the least room.
+
+    `counts` are the live bytes of each.
+    """
+    return sorted(objects.sparse_packs(counts, share), key=lambda pack: counts.get(pack, 0))
 
 
 def compact(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
@@ -64,19 +71,26 @@ def compact(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
 def survey(
     objects: Objects, live: Callable[[bytes], bool]
 ) -> Generator[None, None, tuple[Gone, dict[int, int]]]:
-    """Condemn what is dead; what that was, and the live bytes of each pack."""
+    """Condemn what is dead; what that was, and the live bytes of each pack.
+
+    Corruption when it is not known in which pack something live lies: no pack may be rewritten then.
+    """
     counts: dict[int, int] = {}
+    lost = b""
     dead = dead_bytes = 0
     for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
         size = HEADER_BYTES + location.stored_length
         if objects.is_protected(digest) or live(digest):
             counts[location.pack] = counts.get(location.pack, 0) + size
+            lost = digest if location == UNKNOWN else lost
         else:
             objects.condemn(digest, location)
             dead += 1
             dead_bytes += size
         if seen % STEP_ENTRIES == 0:
             yield
+    if lost:
+        raise Corruption("object", "its entry in the index", lost)
     return Gone(dead, dead_bytes), counts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from heliosfs.base.errors import Corruption
 from heliosfs.store.packs import HEADER_BYTES, Location
 
 ENTRY = struct.Struct("<IIIIBBB")
@@ -17,6 +18,9 @@ PACK_PREFIX = b"pack/"
 PACK_KEY = struct.Struct(">5sI")
 PACK_LENGTH = struct.Struct("<Q")
 """Family SETTINGS, for each pack: the length up to which the index names its records."""
+
+UNKNOWN = Location(0, 0, 0, 0, 0, 0)
+"""Where an object lies whose entry cannot be read: in no pack, so that nothing takes it for a good one."""
 
 STATISTICS_KEY = b"objects"
 STATISTICS = struct.Struct("<QQQQQ")
@@ -67,7 +71,9 @@ def encode_entry(location: Location, suspect: bool = False) -> bytes:
 
 
 def decode_entry(value: bytes) -> tuple[Location, bool]:
-    """The location in an index entry, and whether the object is suspect."""
+    """The location in an index entry, and whether the object is suspect: one with a damaged entry always is."""
+    if len(value) != ENTRY.size:
+        return UNKNOWN, True
     pack, offset, stored_length, raw_length, kind, codec, flags = ENTRY.unpack(value)
     return Location(pack, offset, stored_length, raw_length, kind, codec), bool(flags & FLAG_SUSPECT)
 
@@ -78,7 +84,9 @@ def pack_key(pack: int) -> bytes:
 
 
 def pack_of(key: bytes) -> int:
-    """The pack in such a key."""
+    """The pack in such a key. Corruption when it has none."""
+    if len(key) != PACK_KEY.size:
+        raise Corruption("setting", f"the key {key!r}")
     return int(PACK_KEY.unpack(key)[1])
 
 
@@ -88,10 +96,12 @@ def encode_length(length: int) -> bytes:
 
 
 def decode_length(value: bytes) -> int:
-    """The pack's length in its value."""
+    """The pack's length in its value. Corruption when it has none: a pack must not be cut or removed on a guess."""
+    if len(value) != PACK_LENGTH.size:
+        raise Corruption("setting", f"the length of a pack, {value!r}")
     return int(PACK_LENGTH.unpack(value)[0])
 
 
 def decode_statistics(value: bytes | None) -> Statistics:
-    """The stored counters; zeros when nothing was stored yet."""
-    return Statistics(*STATISTICS.unpack(value)) if value else Statistics()
+    """The stored counters; zeros when nothing was stored yet, or they cannot be read: they are for people only."""
+    return Statistics(*STATISTICS.unpack(value)) if value and len(value) == STATISTICS.size else Statistics()

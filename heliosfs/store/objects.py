@@ -148,6 +148,8 @@ class Objects:
 
     def _read(self, location: Location, digest: bytes) -> tuple[bytes, bytes]:
         """The stored and the raw bytes of an object, verified."""
+        if location == index.UNKNOWN:
+            raise Corruption("object", "its entry in the index", digest)
         try:
             body = self._packs.read(location, digest)
         except OSError as failure:

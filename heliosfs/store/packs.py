@@ -18,9 +18,9 @@ from xxhash import xxh3_64_intdigest
 from heliosfs.base.errors import Corruption
 from heliosfs.store.segments import Segments
 
-PACK_BYTES = 32 << 20
+PACK_BYTES = 16 << 20
 """Large enough that few files hold much, small enough to travel as one, and to be rewritten on a full disk: what is left
-of one that is mostly dead fits into the store's reserve."""
+of one fits into the store's reserve."""
 
 MAGIC = b"HPK1"
 

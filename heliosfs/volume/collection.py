@@ -103,8 +103,11 @@ class FullDiskAllowed:
         return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def collect(registry: Registry, report: Report, *, dry_run: bool = False) -> Generator[None, None, Report]:
-    """The steps of one collection. A flush has to follow: it is what lets the files go.
+def collect(
+    registry: Registry, report: Report, *, dry_run: bool = False, tight: bool = False
+) -> Generator[None, None, Report]:
+    """The steps of one collection, which tries harder when space is `tight`. A flush has to follow: it is what lets
+    the files go.
 
     Raises `Corruption` when a state cannot be read; then nothing has been removed.
     """
@@ -118,21 +121,22 @@ def collect(registry: Registry, report: Report, *, dry_run: bool = False) -> Gen
         if dry_run:
             yield from _count(registry, live, report)
         else:
-            yield from _sweep(registry, live, report)
+            yield from _sweep(registry, live, report, tight)
     finally:
         objects.end_protection()
     return report
 
 
-def _sweep(registry: Registry, live: set[bytes], report: Report) -> Generator[None, None, None]:
+def _sweep(registry: Registry, live: set[bytes], report: Report, tight: bool) -> Generator[None, None, None]:
     objects = registry.engine.objects
+    share = collector.LIVE_SHARE_MIN_TIGHT if tight else collector.LIVE_SHARE_MIN
     gone, counts = yield from collector.survey(objects, live.__contains__)
     report.dead_objects += gone.objects
     report.dead_bytes += gone.bytes
     packs: list[int] = []
     for attempt in range(2):
         with FullDiskAllowed():
-            packs = packs or collector.sparse(objects, counts)
+            packs = packs or collector.sparse(objects, counts, share)
             yield from collector.compact(objects, packs)
             return
         if attempt or not registry.engine.make_room():

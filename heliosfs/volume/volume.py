@@ -40,6 +40,7 @@ from heliosfs.volume.flush import (
     NEXT_BRANCH_KEY,
     NEXT_INO_KEY,
     NEXT_LAYER_KEY,
+    NUMBER_BYTES,
     POSITION_KEY,
     Flush,
 )
@@ -86,9 +87,13 @@ class Volume:
     @staticmethod
     def open(store: Store) -> "Volume":
         """The volume in a store: as of the last flush, with the journal since then. A new store gets a main branch."""
-        volume = Volume(store)
-        volume._load()
-        volume._replay()
+        try:
+            volume = Volume(store)
+            volume._load()
+            volume._replay()
+        except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as failure:
+            # Each of its records checks, but one contradicts another: that can trip anything that takes them in.
+            raise Corruption("volume", f"{store.path}: its database and its journal contradict each other") from failure
         if MAIN_BRANCH not in volume.registry.branches:
             if store.read_only:
                 raise HeliosError(f"the store {store.path} is empty. Mount it for writing once.")
@@ -110,7 +115,10 @@ class Volume:
         self.registry.next_branch = max(self.registry.next_branch, self._setting(NEXT_BRANCH_KEY))
 
     def _setting(self, key: bytes) -> int:
-        return int.from_bytes(self.store.database.get(database.SETTINGS, key) or b"", "big")
+        value = self.store.database.get(database.SETTINGS, key)
+        if value is not None and len(value) != NUMBER_BYTES:
+            raise Corruption("setting", f"{key.decode()} in the database")
+        return int.from_bytes(value or b"", "big")
 
     def _replay(self) -> None:
         """Put what the journal holds since the last flush into the layers again."""
@@ -415,11 +423,12 @@ class Volume:
         report = report or Report()
         try:
             self.upkeep.expire()
-            if not dry_run and self.store.is_short_of_space():
+            tight = self.store.is_short_of_space()
+            if tight and not dry_run:
                 self.time_machine.let_go(now())
             yield from self._seal_all(report)
             self.background.abandon_seal()
-            yield from collection.collect(self.registry, report, dry_run=dry_run)
+            yield from collection.collect(self.registry, report, dry_run=dry_run, tight=tight)
         finally:
             self._collecting = False
         if not dry_run:
