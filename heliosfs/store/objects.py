@@ -13,7 +13,7 @@ once a read of it has failed: such an object is `suspect`, and the next put of i
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Set
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -191,6 +191,15 @@ class Objects:
                 yield digest, location.kind, location
         for digest, location in pending.items():
             yield digest, location.kind, location
+
+    def copies(self, wanted: Set[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
+        """Whole copies of objects wherever a pack has one: digest, kind and bytes. Reads every pack."""
+        for pack in self._packs.numbers():
+            for location, digest in self._packs.records(pack, wanted):
+                try:
+                    yield digest, location.kind, self._read(location, digest)[1]
+                except Corruption:
+                    continue
 
     # Flushing
 

@@ -10,6 +10,7 @@ object store to verify.
 from __future__ import annotations
 
 import struct
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,8 @@ from heliosfs.base.errors import Corruption
 from heliosfs.store.segments import Segments
 
 PACK_BYTES = 16 << 20
-"""Large enough that few files hold much, small enough to travel as one, and to be rewritten on a full disk: what is left
-of one fits into the store's reserve."""
+"""Large enough that few files hold much, small enough to travel as one, and to be rewritten on a full disk: what is
+left of one fits into the store's reserve."""
 
 MAGIC = b"HPK1"
 
@@ -115,6 +116,18 @@ class Packs:
             if check_record(content, location, digest):
                 return content[HEADER_BYTES:]
         raise Corruption("object", self.where(location), digest)
+
+    def records(self, pack: int, wanted: Container[bytes]) -> Iterator[tuple[Location, bytes]]:
+        """What looks like a record of a wanted object, found without the index and past what is damaged."""
+        content = self._segments.read(pack, 0, self.size(pack))
+        at = 0
+        while (at := content.find(MAGIC, at)) >= 0 and at + HEADER_BYTES <= len(content):
+            _, kind, codec, _, raw_length, stored_length, digest, _ = RECORD_HEADER.unpack_from(content, at)
+            location = Location(pack, at, stored_length, raw_length, kind, codec)
+            if digest in wanted:
+                yield location, digest
+            following = content[location.end : location.end + len(MAGIC)]
+            at = location.end if following in (MAGIC, b"") else at + 1
 
     def where(self, location: Location) -> str:
         """A location in words."""

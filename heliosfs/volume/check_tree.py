@@ -33,6 +33,8 @@ class TreeCheck:
         self._place: dict[int, tuple[int, bytes]] = {}
         """Inode number -> the name by which it was first reached from the root."""
         self.records: dict[int, InodeRecord] = {}
+        self.unreadable: set[int] = set()
+        """Inodes of which some content cannot be read."""
 
     def still_holds(self, affected: set[int]) -> bool:
         """Whether a tree in which all was well is well again, now that these inodes may be others."""
@@ -66,7 +68,7 @@ class TreeCheck:
     def _inode(self, ino: int, delta: Delta) -> Iterator[str]:
         """What is wrong with one inode."""
         record = self.records.get(ino)
-        yield from self._content(delta, record)
+        yield from self._content(ino, delta, record)
         if record is not None and delta.xattrs:
             yield from _acls(delta.xattrs, record)
         if record is not None and not self._tree.gaps:
@@ -183,10 +185,10 @@ class TreeCheck:
         if record.nlink != 2 + subdirectories:
             yield f"its link count is {record.nlink}, but it has {subdirectories} subdirectories"
 
-    def _content(self, delta: Delta, record: InodeRecord | None) -> Iterator[str]:
+    def _content(self, ino: int, delta: Delta, record: InodeRecord | None) -> Iterator[str]:
         """Extents and the target of a symbolic link."""
         data = [extent for extent in delta.extents.extents() if extent[2] != HOLE] if delta.extents else []
-        yield from self._sources(data)
+        yield from self._sources(ino, data)
         if record is None:
             return
         kind = S_IFMT(record.mode)
@@ -208,13 +210,15 @@ class TreeCheck:
         if record.allocated != allocated and not self._tree.gaps:
             yield f"it says {record.allocated} bytes are allocated, but {allocated} are"
 
-    def _sources(self, data: list[Extent]) -> Iterator[str]:
+    def _sources(self, ino: int, data: list[Extent]) -> Iterator[str]:
         faults: dict[str, tuple[int, int]] = {}
         for extent in data:
             fault = self._source_fault(extent)
             if fault:
                 first = faults.get(fault, extent)[0]
                 faults[fault] = (first, extent[1])
+        if faults:
+            self.unreadable.add(ino)
         for fault, (start, end) in faults.items():
             yield f"bytes {start} to {end} cannot be read: {fault}"
 

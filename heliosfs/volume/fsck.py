@@ -9,12 +9,13 @@ import struct
 from collections.abc import Callable, Iterator
 from stat import S_IFDIR, S_IFMT
 
-from heliosfs.base.errors import Corruption, HeliosError
+from heliosfs.base.errors import Corruption, HeliosError, Refusal
 from heliosfs.base.quoting import shown
 from heliosfs.base.records import CHUNK, HOLE, INLINE, WRITTEN, Extent
 from heliosfs.layers.layer import Layer
 from heliosfs.store.objects import NODE
 from heliosfs.store.store import Store
+from heliosfs.view.view import View
 from heliosfs.volume import operations
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.check_tree import TreeCheck
@@ -27,6 +28,9 @@ Progress = Callable[[str, int, int], None]
 
 _STEP_OBJECTS = 200
 _NAMES_MAX = 4
+_HIT_MAX = 1000
+"""Files for which another state is looked for: each is read in every state."""
+_READ_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +42,10 @@ class Report:
         self.problems: list[str] = []
         self.objects = 0
         self.files = 0
+        self.bad: set[bytes] = set()
+        """Objects that are damaged or missing."""
+        self.elsewhere: list[str] = []
+        """In which other states files with damaged content can be read."""
 
 
 def check(store: Store, progress: Progress | None = None) -> Report:
@@ -64,6 +72,8 @@ class _Check:
         self._blamed: set[bytes] = set()
         """Damaged objects that some state refers to."""
         self._files: set[int] = set()
+        self._hit: dict[int, str] = {}
+        """Files with damaged content: inode number -> what it is called in one of the states."""
         self._roots: ScratchRoots | None = None
         self._well: tuple[bytes, StateTree, TreeCheck] | None = None
         """The last tree in which all was well: another one that differs little is checked where it does."""
@@ -81,6 +91,9 @@ class _Check:
                 kind = "node" if self._kinds.get(digest) == NODE else "piece of content"
                 self._problem(f"{fault}; no branch or snapshot was found to have this {kind}")
         self.report.files = len(self._files)
+        self.report.bad = set(self._bad)
+        if volume is not None:
+            self._look_elsewhere(volume)
 
     def _problem(self, sentence: str) -> None:
         self.report.problems.append(sentence)
@@ -170,13 +183,33 @@ class _Check:
         if root and self._is_well(root):
             return
         tree = StateTree(volume.engine.tree.nodes, layer)
+        for digest in tree.digests - self._kinds.keys():
+            # Not in what was read of the index.
+            fault = self._object_fault(digest)
+            if fault:
+                self._bad.setdefault(digest, fault)
         self._blamed.update(tree.digests & self._bad.keys())
         tree_check = TreeCheck(tree, volume.engine.next_ino, self._source_fault)
         problems = list(tree_check.run())
+        for ino in tree_check.unreadable:
+            if len(self._hit) < _HIT_MAX:
+                self._hit.setdefault(ino, tree_check.name(ino))
         yield from problems
         self._count(tree_check)
         if root and not problems:
             self._well = root, tree, tree_check
+
+    def _look_elsewhere(self, volume: Volume) -> None:
+        """In which states the files can be read that cannot be in another."""
+        for ino, name in self._hit.items():
+            found = [
+                state
+                for state, layer in _states(volume)
+                if isinstance(layer, Layer) and _is_readable(volume, layer, ino)
+            ]
+            if found:
+                more = f" and {len(found) - _NAMES_MAX} more" if len(found) > _NAMES_MAX else ""
+                self.report.elsewhere.append(f"{name} can be read in: {', '.join(found[-_NAMES_MAX:])}{more}")
 
     def _root(self, layer: Layer) -> bytes | None:
         """The root of a state, made up when it is not sealed; None when it has none for now, or is damaged."""
@@ -249,6 +282,20 @@ class _Check:
                 known = str(damage)
             self._written[position] = known
         return known
+
+
+def _is_readable(volume: Volume, layer: Layer, ino: int) -> bool:
+    """Whether a state has a file with that number, and all its content."""
+    view = View(volume.engine, 0, layer, read_only=True)
+    try:
+        inode = view.inode(ino)
+        if not inode.is_file:
+            return False
+        for offset in range(0, inode.size, _READ_BYTES):
+            view.read(inode, offset, _READ_BYTES)
+    except (HeliosError, Refusal, OSError, struct.error):
+        return False
+    return True
 
 
 def _states(volume: Volume) -> Iterator[tuple[str, Layer | int]]:
