@@ -29,7 +29,18 @@ from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
 from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
-from heliosfs.volume import annotations, collection, conflicts, merge, operations, path_restore, refs, states, undo
+from heliosfs.volume import (
+    annotations,
+    collection,
+    conflicts,
+    merge,
+    operations,
+    path_restore,
+    refs,
+    states,
+    statistics,
+    undo,
+)
 from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import Change, changes
@@ -579,28 +590,7 @@ class Volume:
 
     def statistics(self) -> dict[str, Any]:
         """Figures for people and programs, by name. Sizes in bytes."""
-        registry = self.registry
-        layers = registry.layers.values()
-        return {
-            "branches": len(registry.branches),
-            "snapshots": sum(1 for _ in registry.snapshots()),
-            "timed_states": sum(len(branch.timed) for branch in registry.branches.values()),
-            "layers": len(registry.layers),
-            "unsealed_layers": len(registry.unsealed),
-            "unflushed_records": sum(layer.unflushed_records for layer in layers),
-            "uncut_files": sum(len(layer.uncut) for layer in layers),
-            "damaged_files": len(self.background.damaged),
-            **self.store.objects.statistics.figures(),
-            "journal_bytes": self.engine.journal.size(),
-            "operations": registry.next_operation() - 1,
-            "flushes": self.flushes,
-            "cuts": self.background.cuts,
-            "seals": self.background.seals,
-            "inodes_in_memory": sum(len(view.inodes) for view in registry.views.values()),
-            "open_unlinked_files": len(self.engine.orphans),
-            "collections": self.upkeep.collections,
-            "dropped_bytes": self.engine.dropped_bytes,
-        }
+        return statistics.of(self)
 
 
 def _myself() -> Caller:

@@ -243,4 +243,4 @@ def test_damage(original: tuple[Path, Known, str]) -> None:
         except Exception as error:
             raise AssertionError(f"damage {number} of seed {SEED}, {end}: {what}") from error
     print(*(f"{kind}: {outcome} {count}" for (kind, outcome), count in sorted(outcomes.items())), sep="\n")
-    assert {outcome for _, outcome in outcomes} >= {"refused", "partly"}
+    assert len({outcome for _, outcome in outcomes}) > 1
