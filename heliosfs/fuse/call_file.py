@@ -46,7 +46,7 @@ class CallFile:
         self._request += data
         try:
             request = json.loads(self._request)
-        except ValueError:
+        except (ValueError, RecursionError):
             return len(data)
         self._begun = True
         self._spawn(lambda: self._perform(request))

@@ -1,7 +1,7 @@
 """The verbs that look after the store: gc."""
 
 import errno
-from typing import Any
+from typing import Any, Final
 
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse.collecting import Collecting
@@ -11,6 +11,9 @@ from heliosfs.fuse.rights import Requester, check_is_owner
 from heliosfs.fuse.trees import Tree
 from heliosfs.volume.collection import Rounds
 from heliosfs.volume.volume import Volume
+
+KEEP_SECONDS_MAX: Final = 100 * 366 * 86400
+"""More than anybody means. JSON knows numbers without end, too."""
 
 
 class UpkeepVerbs:
@@ -28,7 +31,7 @@ class UpkeepVerbs:
         if self._volume.store.read_only:
             raise Refusal(errno.EROFS, "the volume is mounted read-only")
         dry_run, keep = bool(arguments.get("dry_run")), arguments.get("keep_undo_seconds")
-        if keep is not None and (not isinstance(keep, int | float) or isinstance(keep, bool) or keep < 0):
+        if keep is not None and not (type(keep) in (int, float) and 0 <= keep <= KEEP_SECONDS_MAX):
             raise Refusal(errno.EINVAL, "keep_undo_seconds is a number of seconds")
         await self._collecting.make_way()
         rounds = self._collecting.begin()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from heliosfs.base.errors import Refusal
+from heliosfs.base.quoting import shown
 from heliosfs.fuse import magic
 from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, states_of, text_of
 from heliosfs.fuse.commits import GroupCommit
@@ -135,7 +136,7 @@ class Verbs:
         """The operations of a tree, newest first, one a line."""
         lines = []
         for each in self._operations(tree, 0):
-            lines.append(f"{each['number']}\t{each['time']}\t{each['uid']}\t{each['what']}\n")
+            lines.append(f"{each['number']}\t{each['time']}\t{each['uid']}\t{shown(each['what'])}\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def is_state(self, tree: Tree, name: str) -> bool:
