@@ -142,6 +142,8 @@ class Mounted:
             for what, cause in (("background work", self.background.failing), ("flush", self.flusher.failing))
             if cause
         ]
+        if self.volume.store.reserve_used:
+            found.append("the disk is full: until there is room, only what frees space is done")
         last = self.collecting.last
         if last is not None and "error" in last and not self.collecting.stopped:
             found.append(f"collection: {last['error']}")

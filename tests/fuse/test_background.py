@@ -45,12 +45,13 @@ def test_a_failure_pauses_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     work.failing = True
     stepper.step()
     assert (work.steps, stepper.failures, faults.corruptions) == (1, 1, 1)
+    assert stepper.failing, "which is shown until it works again"
     assert not stepper.pending()
     clock.time += PAUSE_NANOSECONDS
     assert stepper.pending()
     work.failing = False
     stepper.step()
-    assert stepper.pending() and work.steps == 2
+    assert stepper.pending() and work.steps == 2 and not stepper.failing
 
 
 def test_nothing_to_do() -> None:
