@@ -21,6 +21,10 @@ FOREVER: Final = 365 * 86400
 """Seconds that the kernel may keep a name or attributes: nobody but us changes them, and we tell it."""
 USUAL: Final = 1
 """What libfuse would say, where the above is not wanted."""
+GENERATION_MAX: Final = (1 << 32) - 1
+"""The kernel keeps 32 bits and compares 64."""
+REMOVALS_BITS: Final = 10
+"""More removals of one directory, always held by somebody, begin again: then the first dead one would come back."""
 IO_BYTES: Final = 64 << 10
 """What stat shows as the best size for reads and writes: some programs make their buffers that big."""
 
@@ -84,7 +88,7 @@ class InodeTable:
     def _fill(self, inode: Inode) -> EntryAttributes:
         entry = EntryAttributes()
         entry.st_ino = InodeT(self.number(inode))
-        entry.generation = self.generation(inode.view)
+        entry.generation = self._generation_of(inode)
         entry.entry_timeout = entry.attr_timeout = self.timeout
         entry.st_mode = inode.mode
         entry.st_nlink = inode.nlink
@@ -99,6 +103,16 @@ class InodeTable:
         entry.st_ctime_ns = inode.ctime
         inode.attributes = entry
         return entry
+
+
+    def _generation_of(self, inode: Inode) -> int:
+        """Another one makes the kernel take the inode for a new one. A directory needs that after it was removed: if a
+        restore brings it back, the kernel would still take its inode, while somebody holds that, for a dead one, in
+        which there is nothing. An open file stays what it is."""
+        generation = self.generation(inode.view) << REMOVALS_BITS
+        if inode.is_directory:
+            generation |= inode.removals & ((1 << REMOVALS_BITS) - 1)
+        return generation & GENERATION_MAX
 
 
 def absent_for(seconds: float) -> EntryAttributes:

@@ -24,12 +24,13 @@ class Inode:
 
     `attributes` is a cache of the floor above; the view drops it whenever a field changes. `lookups` and `opens`
     are counted by the floor above as well; while one of them is not 0 the inode stays in memory.
-    `orphan` is set once the last name is gone: a private layer with its content.
+    `orphan` is set once the last name is gone: a private layer with its content. `removals` counts how often that
+    came about by a call (and not by a switch to another state) while the inode was held.
     """
 
     __slots__ = (
         "allocated", "atime", "attributes", "ctime", "gid", "ino", "lookups", "mode", "mtime", "nlink", "opens",
-        "orphan", "rdev", "size", "uid", "view",
+        "orphan", "rdev", "removals", "size", "uid", "view",
     )  # fmt: skip
 
     def __init__(self, view: "View", ino: int) -> None:
@@ -41,6 +42,7 @@ class Inode:
         self.lookups = 0
         self.opens = 0
         self.orphan: Layer | None = None
+        self.removals = 0
 
     def __repr__(self) -> str:
         return f"<Inode {self.view.number}:{self.ino} {self.mode:o}>"

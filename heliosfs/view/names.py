@@ -218,6 +218,7 @@ class Names(Inodes):
         """The last name is gone: live on for those who hold the inode, or end."""
         if inode.lookups or inode.opens:
             self._orphan(inode, private)
+            inode.removals += 1
             inode.ctime = now()
             private.apply([(inode.ino, INODE, b"", inode.encode())])
         else:

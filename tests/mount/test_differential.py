@@ -39,6 +39,17 @@ def arena() -> Iterator[Arena]:
 
 
 @pytest.fixture(scope="module")
+def busy_branch() -> Iterator[Arena]:
+    """A branch of a volume that seals and flushes all the time, while a neighbour works beside it."""
+    with scratch_directory() as base:
+        if on_host:
+            yield HostArena(base)
+        else:
+            with mounted(MOUNT_OPTIONS, small_limits=True) as volume:
+                yield VolumeArena(base, volume, in_branch=True, busy=True)
+
+
+@pytest.fixture(scope="module")
 def arena_with_acl() -> Iterator[Arena]:
     with scratch_directory() as directory:
         try:
@@ -59,6 +70,18 @@ def test_the_mount_behaves_as_the_host(arena: Arena, seed: int) -> None:
 def test_snapshots_forks_and_kills_disturb_nothing(arena: Arena, seed: int) -> None:
     found = duel(arena, program(seed, 600, PROCESSES, disturb=True), PROCESSES)
     assert found is None, f"scripts/fuzz --seed {seed} --steps 600 --disturb\n{found}"
+
+
+@pytest.mark.parametrize("seed", range(301, 303))
+def test_a_branch_behaves_as_the_host_while_others_change(busy_branch: Arena, seed: int) -> None:
+    found = duel(busy_branch, program(seed, 500, PROCESSES, disturb=True), PROCESSES)
+    how = "--disturb --in-branch --busy --small-limits"
+    assert found is None, f"scripts/fuzz --seed {seed} --steps 500 {how}\n{found}"
+
+
+def test_processes_behave_as_on_the_host_at_the_same_time(arena: Arena) -> None:
+    found = duel(arena, program(401, 1_500, PROCESSES), PROCESSES, parallel=True)
+    assert found is None, f"scripts/fuzz --seed 401 --steps 1500 --parallel\n{found}"
 
 
 @pytest.mark.parametrize("seed", range(201, 203))

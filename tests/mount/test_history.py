@@ -6,11 +6,12 @@ import errno
 import json
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, fails, user, wait_until
+from .support import NOBODY, fails, opened, user, wait_until
 from .volumes import MountedVolume, heliosfs
 
 
@@ -43,6 +44,34 @@ def test_live_processes_see_restored_paths(ours: Path) -> None:
         assert sorted(os.listdir(ours / "d")) == ["new", "x", "y"] and (ours / "d" / "y").read_text() == "after"
     heliosfs("undo", ours)
     assert sorted(os.listdir(ours / "d")) == ["new", "y"] and (ours / "f").read_text() == "F before"
+
+
+REMOVALS: dict[str, Callable[[Path], object]] = {
+    "rmdir": lambda directory: directory.rmdir(),
+    "rename over it": lambda directory: (directory.parent / "other").rename(directory),
+}
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+def test_a_removed_directory_comes_back_although_somebody_holds_it(ours: Path, how: str) -> None:
+    """The kernel takes an inode that was removed for dead: what comes back has to be another one for it."""
+    names = sorted(os.listdir(ours / "d"))
+    (ours / "other").mkdir(exist_ok=True)
+    for _ in range(2):
+        with opened(ours / "d", os.O_RDONLY | os.O_DIRECTORY) as held, opened(ours / "d" / "x") as file:
+            for path in (ours / "d").iterdir():
+                path.unlink()
+            REMOVALS[how](ours / "d")
+            assert os.listdir(held) == []
+            heliosfs("restore", ours, "s")
+            assert sorted(os.listdir(ours / "d")) == names
+            assert (ours / "d" / "x").read_text() == "d/x before" == os.pread(file, 100, 0).decode()
+            (ours / "d" / "made").touch()
+            # Whoever held the dead one has to open it anew.
+            with fails(errno.EIO):
+                os.listdir(held)
+        assert sorted(os.listdir(ours / "d")) == sorted({*names, "made"})
+        (ours / "other").mkdir(exist_ok=True)
 
 
 def test_bad_paths_are_named_and_change_nothing(ours: Path) -> None:

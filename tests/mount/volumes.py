@@ -26,11 +26,11 @@ class CommandFailed(AssertionError):
     """A heliosfs command ended with another exit status than the test expected."""
 
 
-def heliosfs(*arguments: str | Path, status: int | None = 0) -> str:
+def heliosfs(*arguments: str | Path, status: int | None = 0, module: str = "heliosfs") -> str:
     """Run the command and return its output; files instead of pipes, as a daemon may keep them open."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         result = subprocess.run(
-            [sys.executable, "-m", "heliosfs", *map(str, arguments)],
+            [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
@@ -51,12 +51,13 @@ def heliosfs(*arguments: str | Path, status: int | None = 0) -> str:
 class MountedVolume:
     """STORE and MOUNT below one base directory, with the daemon that serves them."""
 
-    def __init__(self, base: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, base: Path, options: Sequence[str] = (), small_limits: bool = False) -> None:
         self.base = base
         self.store = base / "store"
         self.path = base / "mount"
         self.path.mkdir(exist_ok=True)
         self.options = list(options)
+        self.module = "tests.mount.small_limits" if small_limits else "heliosfs"
         self.process = -1  # a pidfd of the daemon, -1 when there is none
         self.pid = 0
 
@@ -64,7 +65,7 @@ class MountedVolume:
         assert self.process == -1
         options = [*self.options, *(["allow_other"] if os.geteuid() == 0 else [])]
         words = [*arguments, *(["-o", ",".join(options)] if options else [])]
-        heliosfs("mount", self.store, self.path, *words)
+        heliosfs("mount", self.store, self.path, *words, module=self.module)
         self.pid = int(json.loads((self.path / ".heliosfs" / "status").read_text())["pid"])
         self.process = os.pidfd_open(self.pid)
 
@@ -148,10 +149,10 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mounted(options: Sequence[str] = ()) -> Iterator[MountedVolume]:
+def mounted(options: Sequence[str] = (), small_limits: bool = False) -> Iterator[MountedVolume]:
     """A fresh volume; when the body succeeds, it must unmount cleanly and pass fsck."""
     with scratch_directory() as base:
-        volume = MountedVolume(base, options)
+        volume = MountedVolume(base, options, small_limits)
         try:
             volume.mount()
             yield volume

@@ -10,10 +10,11 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ..neighbour import NeighbourProcess
 from ..volumes import MountedVolume
 from .steps import DISTURBANCE, Step
 from .worker import status
@@ -24,8 +25,9 @@ COMPARE_EVERY = 25
 SHORT = 150
 """Programs of up to this length compare the trees after every step: a difference then names its cause."""
 
-USERS = (0, 65534, 1000)
-"""Whom the processes act as, when the fuzzer itself is root; otherwise all are whoever runs it."""
+USERS = ((0,), (65534,), (1000, 65534))
+"""Whom the processes act as, when the fuzzer itself is root, and their further groups; otherwise all are whoever
+runs it."""
 
 
 MOUNT_OPTIONS = ("dev", "suid") if os.geteuid() == 0 else ()
@@ -46,9 +48,9 @@ class Process:
     """One worker in one directory."""
 
     def __init__(self, directory: Path, number: int) -> None:
-        uid = USERS[number % len(USERS)] if os.geteuid() == 0 else 0
+        user = USERS[number % len(USERS)] if os.geteuid() == 0 else (0,)
         self._worker = subprocess.Popen(
-            [sys.executable, str(WORKER), str(uid)],
+            [sys.executable, str(WORKER), *map(str, user)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=directory,
@@ -174,13 +176,23 @@ class HostArena:
 
 
 class VolumeArena(HostArena):
-    """Our side is a directory of a mounted volume, which can be snapshotted, forked, remounted and killed."""
+    """Our side is a directory of a mounted volume, which can be snapshotted, forked, remounted and killed.
 
-    def __init__(self, base: Path, volume: MountedVolume, branch: str = "") -> None:
+    With `in_branch` it lies in a branch instead of in the main tree. With `busy` a neighbour works all the time in
+    other branches, forks of that one too.
+    """
+
+    def __init__(self, base: Path, volume: MountedVolume, in_branch: bool = False, busy: bool = False) -> None:
         super().__init__(base)
         self._volume = volume
-        self._root = volume.path / ".branches" / branch if branch else volume.path
-        self._root.mkdir(exist_ok=True)
+        self._root = volume.path
+        self._others: list[Path] = []
+        if in_branch:
+            self._root = volume.path / ".branches" / "tested"
+            self._root.mkdir()
+            self._others = [volume.path]
+        self._busy = busy
+        self._neighbour: NeighbourProcess | None = None
         self._ours = self._root
         self._snapshots: dict[str, Summary] = {}
         self._branches: dict[str, Summary] = {}
@@ -193,18 +205,31 @@ class VolumeArena(HostArena):
             self._ours.mkdir()
             self._ours.chmod(0o777)
             try:
+                self._start_neighbour()
                 yield self._ours, host
             finally:
+                if self._neighbour:
+                    self._neighbour.end()
+                    self._neighbour = None
                 self._clear()
 
     def _clear(self) -> None:
-        for name in self._branches:
-            os.rmdir(self._root / ".branches" / name)
-        for name in self._snapshots:
+        for name in os.listdir(self._root / ".branches"):
+            _drop(self._root / ".branches" / name)
+        for name in os.listdir(self._root / ".snapshots"):
             os.rmdir(self._root / ".snapshots" / name)
         self._branches.clear()
         self._snapshots.clear()
         shutil.rmtree(self._ours, ignore_errors=True)
+
+    def _start_neighbour(self) -> None:
+        if self._busy:
+            self._neighbour = NeighbourProcess(self._count, self._root, self._others)
+
+    def _finish_neighbour(self) -> tuple[str, Any, Any] | None:
+        problem = self._neighbour.finish() if self._neighbour else ""
+        self._neighbour = None
+        return ("the neighbour is disturbed", problem, None) if problem else None
 
     def unsettles(self, kind: str) -> bool:
         return kind in ("remount", "kill")
@@ -224,13 +249,19 @@ class VolumeArena(HostArena):
             found = self._check(".snapshots", oldest, self._snapshots.pop(oldest))
             os.rmdir(self._root / ".snapshots" / oldest)
             return found
+        elif kind == "go back" and self._snapshots:
+            return self._go_back(name, self._snapshots, summary(host))
         elif kind == "sync":
-            os.sync()
-        elif kind == "remount":
-            self._volume.remount()
-        elif kind == "kill":
-            self._volume.kill()
-            self._volume.mount()
+            self._volume.call("sync", self._root)
+        elif self.unsettles(kind):
+            found = self._finish_neighbour()
+            if kind == "kill":
+                self._volume.kill()
+                self._volume.mount()
+            else:
+                self._volume.remount()
+            self._start_neighbour()
+            return found
         return None
 
     def _write_in_fork(self, name: str, number: int) -> None:
@@ -244,6 +275,19 @@ class VolumeArena(HostArena):
             (tree / f"of the fork {number}").mkdir()
         self._branches[name] = summary(tree)
 
+    def _go_back(self, name: str, snapshots: dict[str, Summary], now: Summary) -> tuple[str, Any, Any] | None:
+        """To an older state and forward again: whoever has files open, by any name, finds them as they were."""
+        (self._root / ".snapshots" / name).mkdir()
+        older = next(iter(snapshots))
+        if found := self._check(".snapshots", older, snapshots[older]):
+            return found
+        for state, expected in ((older, snapshots[older]), (name, now)):
+            self._volume.call("restore", self._root, state=state)
+            if found := apart(summary(self._ours), expected):
+                return f"restored to {state}: {found[0]}", found[1], found[2]
+        os.rmdir(self._root / ".snapshots" / name)
+        return None
+
     def _check(self, kind: str, name: str, expected: Summary) -> tuple[str, Any, Any] | None:
         found = apart(summary(self._root / kind / name / self._ours.name), expected)
         return found and (f"{kind}/{name}: {found[0]}", found[1], found[2])
@@ -254,20 +298,39 @@ class VolumeArena(HostArena):
             for name, expected in made.items():
                 if found := self._check(kind, name, expected):
                     return found
-        return None
+        return self._finish_neighbour()
+
+
+def _drop(branch: Path) -> None:
+    """A branch that has branches stays, so these go first."""
+    for name in os.listdir(branch / ".branches"):
+        _drop(branch / ".branches" / name)
+    branch.rmdir()
 
 
 class Sides:
-    """The processes of both sides; restarted when the mount goes away under them."""
+    """The processes of both sides; restarted when the mount goes away under them.
 
-    def __init__(self, ours: Path, host: Path, count: int) -> None:
+    With `parallel` each process has a directory of its own, so that what the others do at the same time changes
+    nothing for it.
+    """
+
+    def __init__(self, ours: Path, host: Path, count: int, parallel: bool) -> None:
         self._directories = (ours, host)
         self._count = count
+        self._parallel = parallel
         self._pairs: list[tuple[Process, Process]] = []
 
     def start(self) -> None:
-        ours, host = self._directories
-        self._pairs = [(Process(ours, number), Process(host, number)) for number in range(self._count)]
+        self._pairs = []
+        for number in range(self._count):
+            ours, host = self._directories
+            if self._parallel:
+                ours, host = ours / f"p{number}", host / f"p{number}"
+                for directory in (ours, host):
+                    directory.mkdir(exist_ok=True)
+                    directory.chmod(0o777)
+            self._pairs.append((Process(ours, number), Process(host, number)))
 
     def end(self) -> None:
         for pair in self._pairs:
@@ -275,35 +338,64 @@ class Sides:
                 process.end()
         self._pairs = []
 
-    def run(self, step: Step) -> tuple[Any, Any]:
-        ours, host = self._pairs[step[0] % self._count]
-        ours.ask(step[1:])
-        host.ask(step[1:])
-        return ours.answer(), host.answer()
+    def forget_unlinked(self) -> None:
+        """Have all processes let go of files without a name: these belong to no state that one can return to."""
+        for pair in self._pairs:
+            for process in pair:
+                process.ask(["forget_unlinked"])
+                process.answer()
+
+    def run(self, steps: Sequence[Step]) -> list[tuple[Any, Any]]:
+        """All at the same time, but those of one process in their order; what came of each."""
+        pairs = [self._pairs[step[0] % self._count] for step in steps]
+        for pair, step in zip(pairs, steps, strict=True):
+            for process in pair:
+                process.ask(step[1:])
+        return [(ours.answer(), host.answer()) for ours, host in pairs]
+
+
+def windows(steps: Sequence[Step], length: int) -> Iterator[tuple[int, Sequence[Step]]]:
+    """Pieces of a program of up to this length, each with where it begins; disturbances stand alone."""
+    start = 0
+    for index, step in enumerate(steps):
+        if step[0] == DISTURBANCE:
+            if start < index:
+                yield start, steps[start:index]
+            yield index, [step]
+            start = index + 1
+        elif index + 1 - start == length:
+            yield start, steps[start : index + 1]
+            start = index + 1
+    if start < len(steps):
+        yield start, steps[start:]
 
 
 def duel(
-    arena: Arena, steps: Sequence[Step], processes: int, progress: Callable[[int], None] | None = None
+    arena: Arena,
+    steps: Sequence[Step],
+    processes: int,
+    parallel: bool = False,
 ) -> Difference | None:
     """Run a program on both sides; the first difference, or None."""
     every = 1 if len(steps) <= SHORT else COMPARE_EVERY
     with arena.pair() as (ours, host):
-        sides = Sides(ours, host, processes)
+        sides = Sides(ours, host, processes, parallel)
         sides.start()
         try:
-            for index, step in enumerate(steps):
-                if step[0] == DISTURBANCE:
-                    found = _disturbed(arena, sides, step, host)
+            compared = 0
+            for index, window in windows(steps, COMPARE_EVERY if parallel else 1):
+                if window[0][0] == DISTURBANCE:
+                    found = _disturbed(arena, sides, window[0], host)
                     if found is not None:
                         return Difference(index, *found)
                     continue
-                one, two = sides.run(step)
-                if one != two and not excused(step, one, two):
-                    return Difference(index, f"{describe(step)}", one, two)
-                if index % every == every - 1 and (found := apart(summary(ours), summary(host))):
-                    return Difference(index, *found)
-                if progress is not None:
-                    progress(index)
+                for step, (one, two) in zip(window, sides.run(window), strict=True):
+                    if one != two and not excused(step, one, two):
+                        return Difference(index, f"{describe(step)}", one, two)
+                if index + len(window) - compared >= every:
+                    compared = index + len(window)
+                    if found := apart(summary(ours), summary(host)):
+                        return Difference(index, *found)
             found = apart(summary(ours), summary(host)) or arena.settle(ours)
             return Difference(len(steps) - 1, *found) if found else None
         finally:
@@ -313,6 +405,8 @@ def duel(
 def _disturbed(arena: Arena, sides: Sides, step: Step, host: Path) -> tuple[str, Any, Any] | None:
     if arena.unsettles(step[1]):
         sides.end()
+    elif step[1] == "go back":
+        sides.forget_unlinked()
     try:
         return arena.disturb(step[1], step[2], host)
     finally:

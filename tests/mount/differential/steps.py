@@ -7,6 +7,7 @@ downwards.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import stat
@@ -21,6 +22,8 @@ FILES = ["a", "b", "c"]
 DIRECTORIES = ["d", "e"]
 ODD_NAMES = ["\udcff\udcfe", "n" * 255]
 XATTRS = ["user.a", "user.b", "user.c", "trusted.t"]
+UTIME_NOW = (1 << 30) - 1
+UTIME_OMIT = (1 << 30) - 2
 SLOTS = 3
 MODES = [0o644, 0o755, 0o777, 0o600, 0o700, 0o000, 0o1777, 0o2755, 0o4755, 0o6777, 0o666]
 OWNERS = [-1, 0, 1000, 65534]
@@ -37,6 +40,8 @@ FLAGS = [
     os.O_RDWR | os.O_CREAT | os.O_TRUNC,
     os.O_WRONLY | os.O_APPEND,
     os.O_RDWR | os.O_APPEND | os.O_CREAT,
+    os.O_WRONLY | os.O_TRUNC,
+    os.O_RDWR | os.O_CREAT | os.O_SYNC,
     os.O_RDONLY | os.O_DIRECTORY,
     os.O_RDONLY | os.O_NOFOLLOW,
     os.O_PATH,
@@ -64,6 +69,20 @@ class Generator:
             (1, lambda: ["fsync", self.slot()]),
             (3, lambda: ["map_write", self.slot(), self.offset(), self.seed(), self.size()]),
             (2, lambda: ["map_read", self.slot()]),
+            (3, lambda: ["map", self.slot(), self.slot()]),
+            (3, lambda: ["map_store", self.slot(), self.offset(), self.seed(), self.size()]),
+            (2, lambda: ["map_load", self.slot()]),
+            (1, lambda: ["flock", self.slot(), self.choose.choice((fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN))]),
+            (1, lambda: ["lock", self.slot(), *self.lock()]),
+            (1, lambda: ["test_lock", self.slot(), *self.lock()]),
+            (1, lambda: ["append", self.slot(), self.choose.random() < 0.5]),
+            (1, lambda: ["dup", self.slot(), self.slot()]),
+            (1, lambda: ["fdatasync", self.slot()]),
+            (1, lambda: ["send", self.slot(), self.slot(), self.offset(), self.size()]),
+            (1, lambda: ["link_open", self.slot(), self.path("file")]),
+            (1, lambda: ["chdir", self.path("directory")]),
+            (2, lambda: ["home"]),
+            (1, lambda: ["getcwd"]),
             (2, lambda: ["copy_range", self.slot(), self.slot(), self.size(), self.offset(), self.offset()]),
             (2, lambda: ["list_at", self.slot()]),
             (2, lambda: ["mkdir_at", self.slot(), self.path("directory"), self.directory_mode()]),
@@ -89,6 +108,8 @@ class Generator:
             (2, lambda: ["lchown", self.path(), self.owner(), self.owner()]),
             (2, lambda: ["utime", self.path(), self.moment(), self.moment()]),
             (1, lambda: ["touch", self.path()]),
+            (2, lambda: ["utimens", self.path(), self.moment_of(), self.moment_of()]),
+            (1, lambda: ["umask", self.choose.choice((0, 0o022, 0o027, 0o077))]),
             (
                 3,
                 lambda: [
@@ -112,7 +133,6 @@ class Generator:
                 (4, lambda: ["setacl", self.path("directory"), "default", self.acl()]),
                 (2, lambda: ["getacl", self.path(), self.acl_name()]),
                 (2, lambda: ["removeacl", self.path(), self.acl_name()]),
-                (1, lambda: ["umask", self.choose.choice((0, 0o022, 0o027, 0o077))]),
             ]
         self.makers = [maker for _, maker in self.table]
         self.weights = [weight for weight, _ in self.table]
@@ -185,6 +205,10 @@ class Generator:
             tags.remove(self.choose.choice(tags))
         return [[tag, self.choose.choice((0, 4, 5, 6, 7, 7)), self.choose.choice(USERS)] for tag in tags]
 
+    def lock(self) -> tuple[int, int, int]:
+        kind = self.choose.choice((fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK))
+        return kind, self.choose.choice((0, 10, 100)), self.choose.choice((0, 10, 50))
+
     def slot(self) -> int:
         return self.choose.randrange(SLOTS)
 
@@ -218,6 +242,11 @@ class Generator:
     def moment(self) -> int:
         return self.choose.randrange(-(10**18), 14 * 10**17)
 
+    def moment_of(self) -> list[int]:
+        """Seconds and nanoseconds for utimensat: a moment, now, or what it is already."""
+        nanoseconds = self.choose.choice((UTIME_NOW, UTIME_OMIT, self.choose.randrange(10**9)))
+        return [self.choose.randrange(-(10**9), 14 * 10**8), nanoseconds]
+
 
 def program(
     seed: int, length: int, processes: int = 3, disturb: bool = False, acl: bool = False
@@ -233,7 +262,7 @@ def program(
         steps.append(generator.step())
         if disturb and disturber.randrange(12) == 0:
             kind = disturber.choice(
-                ("snapshot", "snapshot", "fork", "write in fork", "drop", "sync", "remount", "kill")
+                ("snapshot", "snapshot", "fork", "write in fork", "drop", "sync", "go back", "remount", "kill")
             )
             if kind in ("remount", "kill") and disturber.randrange(8):
                 kind = "snapshot"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import mmap
@@ -27,6 +28,16 @@ SET_TIMES_BELOW_NS = 1_500_000_000 * 10**9
 
 libc = ctypes.CDLL(None, use_errno=True)
 descriptors: dict[int, int] = {}
+mappings: dict[int, tuple[mmap.mmap, int]] = {}
+"""Each with a descriptor of its file, which stays open for it."""
+home = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+home_path = os.getcwd()
+
+SET_IDS = stat.S_ISUID | stat.S_ISGID
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_SYMLINK_FOLLOW = 0x400
+FLOCK = "hhqqi"
 
 
 def content(seed: int, size: int) -> bytes:
@@ -68,6 +79,11 @@ def keep(slot: int, descriptor: int) -> None:
     descriptors[slot] = descriptor
 
 
+def checked(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), "a call of libc")
+
+
 def do_open(slot: int, path: str, flags: int, mode: int) -> None:
     # A fifo must not make anybody wait.
     keep(slot, os.open(path, flags | os.O_NONBLOCK, mode))
@@ -89,15 +105,18 @@ def do_seek(slot: int, offset: int, how: int) -> int:
 
 
 def do_renameat2(source: str, target: str, flags: int) -> None:
-    if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags) != 0:
-        raise OSError(ctypes.get_errno(), "renameat2")
+    checked(libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags))
 
 
 def do_map_write(slot: int, offset: int, seed: int, size: int) -> int:
-    """Write through a shared mapping, inside the file as it is now."""
+    """Write through a shared mapping, inside the file as it is now.
+
+    Not if it has set-id bits: pyfuse3 does not tell from whom pages of a mapping are, so they go as on a write.
+    """
     descriptor = descriptor_of(slot)
-    length = os.fstat(descriptor).st_size
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or offset >= length:
+    found = os.fstat(descriptor)
+    length = found.st_size
+    if not stat.S_ISREG(found.st_mode) or found.st_mode & SET_IDS or offset >= length:
         return 0
     data = content(seed, min(size, length - offset))
     with mmap.mmap(descriptor, length) as mapping:
@@ -113,6 +132,99 @@ def do_map_read(slot: int) -> str:
         return "nothing"
     with mmap.mmap(descriptor, length, prot=mmap.PROT_READ) as mapping:
         return told(bytes(mapping))
+
+
+def do_forget_unlinked() -> None:
+    for slot, descriptor in list(descriptors.items()):
+        if os.fstat(descriptor).st_nlink == 0:
+            os.close(descriptors.pop(slot))
+    for slot, (mapping, descriptor) in list(mappings.items()):
+        if os.fstat(descriptor).st_nlink == 0:
+            del mappings[slot]
+            mapping.close()
+            os.close(descriptor)
+    if os.stat(".").st_nlink == 0:
+        os.fchdir(home)
+
+
+def do_map(slot: int, mapping: int) -> int:
+    """A mapping that stays, also when the file is renamed, unlinked or closed."""
+    descriptor = descriptor_of(slot)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
+        return 0
+    made = mmap.mmap(descriptor, found.st_size)
+    if mapping in mappings:
+        old, its = mappings.pop(mapping)
+        old.close()
+        os.close(its)
+    mappings[mapping] = made, os.dup(descriptor)
+    return found.st_size
+
+
+def mapping_of(slot: int) -> tuple[mmap.mmap, int, int]:
+    """A kept mapping, how far it may be touched (beyond the end of the file is SIGBUS), and the file's mode."""
+    if slot not in mappings:
+        raise OSError(errno.EBADF, "nothing is mapped")
+    mapping, descriptor = mappings[slot]
+    found = os.fstat(descriptor)
+    return mapping, min(len(mapping), found.st_size), found.st_mode
+
+
+def do_map_store(slot: int, offset: int, seed: int, size: int) -> int:
+    mapping, end, mode = mapping_of(slot)
+    if mode & SET_IDS:
+        return 0
+    data = content(seed, max(0, min(size, end - offset)))
+    mapping[offset : offset + len(data)] = data
+    mapping.flush()
+    return len(data)
+
+
+def do_map_load(slot: int) -> str:
+    mapping, end, _ = mapping_of(slot)
+    return told(mapping[:end])
+
+
+def do_lock(slot: int, kind: int, start: int, length: int) -> None:
+    """A lock of the process on a range, without waiting."""
+    fcntl.fcntl(descriptor_of(slot), fcntl.F_SETLK, struct.pack(FLOCK, kind, os.SEEK_SET, start, length, 0))
+
+
+def do_test_lock(slot: int, kind: int, start: int, length: int) -> tuple[int, ...]:
+    """Which lock of another process would be in the way."""
+    found = fcntl.fcntl(descriptor_of(slot), fcntl.F_GETLK, struct.pack(FLOCK, kind, os.SEEK_SET, start, length, 0))
+    return tuple(struct.unpack(FLOCK, found)[:4])
+
+
+def do_append(slot: int, on: bool) -> None:
+    flags = fcntl.fcntl(descriptor_of(slot), fcntl.F_GETFL)
+    fcntl.fcntl(descriptor_of(slot), fcntl.F_SETFL, flags | os.O_APPEND if on else flags & ~os.O_APPEND)
+
+
+def do_utimens(path: str, access: list[int], change: list[int]) -> list[int | None]:
+    """Each time as (seconds, nanoseconds), where nanoseconds may ask for now, or for no change."""
+    given = struct.pack("qqqq", *access, *change)
+    checked(libc.utimensat(AT_FDCWD, os.fsencode(path), given, AT_SYMLINK_NOFOLLOW))
+    found = os.lstat(path)
+    seen = (found.st_atime_ns, found.st_mtime_ns)
+    return [when if exact[1] < 10**9 else None for when, exact in zip(seen, (access, change), strict=True)]
+
+
+def do_utime(path: str, access: int, change: int) -> list[int]:
+    os.utime(path, ns=(access, change), follow_symlinks=False)
+    found = os.lstat(path)
+    return [found.st_atime_ns, found.st_mtime_ns]
+
+
+def do_link_open(slot: int, target: str) -> None:
+    """Another name for an open file, which may have lost all it had."""
+    source = f"/proc/self/fd/{descriptor_of(slot)}".encode()
+    checked(libc.linkat(AT_FDCWD, source, AT_FDCWD, os.fsencode(target), AT_SYMLINK_FOLLOW))
+
+
+def do_getcwd() -> str:
+    return os.getcwd().removeprefix(home_path)
 
 
 def do_copy_range(source: int, target: int, size: int, source_offset: int, target_offset: int) -> int:
@@ -137,8 +249,13 @@ def do_umask(mask: int) -> None:
     os.umask(mask)
 
 
-def do_listdir(path: str) -> list[str]:
-    return sorted(os.listdir(path))
+def do_listdir(path: str) -> list[list[Any]]:
+    """Names, with the types that the listing itself tells."""
+    with os.scandir(path) as entries:
+        return sorted(
+            [entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)]
+            for entry in entries
+        )
 
 
 def do_list_at(slot: int) -> list[str]:
@@ -177,6 +294,23 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "fsync": lambda slot: os.fsync(descriptor_of(slot)),
     "map_write": do_map_write,
     "map_read": do_map_read,
+    "forget_unlinked": do_forget_unlinked,
+    "map": do_map,
+    "map_store": do_map_store,
+    "map_load": do_map_load,
+    "flock": lambda slot, how: fcntl.flock(descriptor_of(slot), how | fcntl.LOCK_NB),
+    "lock": do_lock,
+    "test_lock": do_test_lock,
+    "append": do_append,
+    "dup": lambda slot, other: keep(other, os.dup(descriptor_of(slot))),
+    "fdatasync": lambda slot: os.fdatasync(descriptor_of(slot)),
+    "send": lambda target, source, offset, size: os.sendfile(
+        descriptor_of(target), descriptor_of(source), offset, size
+    ),
+    "link_open": do_link_open,
+    "chdir": lambda path: os.chdir(path),
+    "home": lambda: os.fchdir(home),
+    "getcwd": do_getcwd,
     "copy_range": do_copy_range,
     "list_at": do_list_at,
     "mkdir_at": lambda slot, path, mode: os.mkdir(path, mode, dir_fd=descriptor_of(slot)),
@@ -198,7 +332,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "mknod": lambda path, mode, device: os.mknod(path, mode, device),
     "chmod": lambda path, mode: os.chmod(path, mode),
     "lchown": lambda path, uid, gid: os.lchown(path, uid, gid),
-    "utime": lambda path, access, change: os.utime(path, ns=(access, change), follow_symlinks=False),
+    "utime": do_utime,
+    "utimens": do_utimens,
     "touch": lambda path: os.utime(path),
     "setxattr": lambda path, name, seed, size, flags: os.setxattr(path, name, content(seed, size), flags),
     "getxattr": lambda path, name: told(os.getxattr(path, name)),
@@ -222,10 +357,10 @@ def perform(step: list[Any]) -> Any:
 
 
 def main() -> None:
-    uid = int(sys.argv[1])
+    uid, *groups = map(int, sys.argv[1:])
     os.umask(0o022)
     if uid:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setgid(uid)
         os.setuid(uid)
     for line in sys.stdin:
