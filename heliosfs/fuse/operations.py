@@ -53,6 +53,7 @@ from heliosfs.fuse.magic import is_reserved_name
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
 from heliosfs.fuse.rights import Requester, is_member, stripped
+from heliosfs.store.store import Store
 from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Caller, Inode
 from heliosfs.view.xattrs import ACLS
@@ -90,7 +91,7 @@ class Operations(pyfuse3.Operations):
         faults: Faults,
         activity: Activity,
         notes: Notes,
-        store_path: str,
+        store: Store,
         options: Options,
     ) -> None:
         self.requests = dict.fromkeys(KINDS, 0)
@@ -108,7 +109,7 @@ class Operations(pyfuse3.Operations):
         self._filling = fillings.active
         self._fillings = fillings
         self._commits = commits
-        self._store_path = store_path
+        self._store = store
         self._list_magic = options.list_magic
         self._acl = options.acl
         self._relatime = options.relatime
@@ -326,13 +327,14 @@ class Operations(pyfuse3.Operations):
     @handler
     def statfs(self, context: RequestContext) -> StatvfsData:
         """The room that the store has. There can be as many inodes as blocks."""
-        host = os.statvfs(self._store_path)
+        host = os.statvfs(self._store.path)
+        available = max(0, host.f_bavail - self._store.kept_back // host.f_frsize)
         stat = StatvfsData()
         stat.f_bsize = stat.f_frsize = host.f_frsize
-        stat.f_blocks, stat.f_bfree, stat.f_bavail = host.f_blocks, host.f_bfree, host.f_bavail
+        stat.f_blocks, stat.f_bfree, stat.f_bavail = host.f_blocks, host.f_bfree, available
         blocks_in_inodes = max(host.f_frsize // _BLOCK_BYTES, 1)
         stat.f_files = host.f_blocks * blocks_in_inodes
-        stat.f_ffree = stat.f_favail = host.f_bavail * blocks_in_inodes
+        stat.f_ffree = stat.f_favail = available * blocks_in_inodes
         stat.f_namemax = NAME_BYTES_MAX
         return stat
 

@@ -100,7 +100,7 @@ class Mounted:
         )  # fmt: skip
         self.operations = Operations(
             self.table, self.handles, self.namespace, self.fillings, self.commits, self.faults, self.activity,
-            Notes(volume, self.trees), str(volume.store.path), options,
+            Notes(volume, self.trees), volume.store, options,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
         self._established = trio.Event()
@@ -142,7 +142,7 @@ class Mounted:
             for what, cause in (("background work", self.background.failing), ("flush", self.flusher.failing))
             if cause
         ]
-        if self.volume.store.reserve_used:
+        if self.volume.store.is_full():
             found.append("the disk is full: until there is room, only what frees space is done")
         last = self.collecting.last
         if last is not None and "error" in last and not self.collecting.stopped:

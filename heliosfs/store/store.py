@@ -32,6 +32,9 @@ segment of the journal made into objects, and a flush."""
 PACKS_FREE_BYTES = 20 << 20
 """What is left of that for the flush."""
 
+LARGE_WRITE_BYTES = 1 << 20
+"""What the kernel gives us in one request at most."""
+
 FORMAT_NAME = "format"
 LOCK_NAME = "lock"
 JOURNAL_NAME = "journal"
@@ -99,6 +102,15 @@ class Store:
         self.reserve_used = used
         self.journal.leave_free(RESERVE_BYTES if used else 0)
         self.objects.leave_free(PACKS_FREE_BYTES if used else 0)
+
+    @property
+    def kept_back(self) -> int:
+        """How much of what the disk has free is not for writers."""
+        return RESERVE_BYTES if self.reserve_used else 0
+
+    def is_full(self) -> bool:
+        """Whether writers are refused, or a large write would be."""
+        return self.reserve_used or free_bytes(self.path) < LARGE_WRITE_BYTES
 
     def is_short_of_space(self) -> bool:
         """Whether the disk has less room than the reserve takes, beside that."""
