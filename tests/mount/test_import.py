@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from .support import NOBODY, user, wait_until
+from .support import NOBODY, mount_only, user, wait_until
 from .volumes import REPOSITORY, MountedVolume, heliosfs
+
+pytestmark = mount_only
 
 BIG = 3_000_000
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

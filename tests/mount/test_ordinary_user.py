@@ -78,5 +78,5 @@ def test_as_an_ordinary_user(home: Path, part: str) -> None:
     commands = ["set -e", *opened_up(home), "code=0", f"{shlex.join([*user, *tests])} || code=$?", "exit $code"]
     spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = run(*spaces, "sh", "-c", "\n".join(commands), cwd=REPOSITORY, environment=environment)
+    done = run(*spaces, "sh", "-c", "\n".join(commands), cwd=REPOSITORY, environment=environment, timeout=550)
     assert " passed" in done.stdout
