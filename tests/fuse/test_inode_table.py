@@ -1,6 +1,6 @@
 """What the kernel knows, and that it is let go of when the kernel forgets it."""
 
-from stat import S_IFREG
+from stat import S_IFDIR, S_IFREG
 
 import pytest
 
@@ -49,6 +49,17 @@ def test_attributes_are_made_once_and_anew_after_a_change(counted: Table, inode:
     assert counted.table.attributes(inode).st_size == 5000
     assert counted.table.attributes(inode).st_mtime_ns == inode.mtime
     assert inode.lookups == 0
+
+
+def test_a_removed_directory_is_another_one_from_then_on_and_a_file_is_not(volume: Volume, counted: Table) -> None:
+    view, table = volume.main.view, counted.table
+    file = view.make(view.root, b"file", S_IFREG | 0o640, CALLER)
+    directory = view.make(view.root, b"directory", S_IFDIR | 0o750, CALLER)
+    before = [table.enter(inode).generation for inode in (file, directory)]
+    view.unlink(view.root, b"file")
+    view.rmdir(view.root, b"directory")
+    after = [table.attributes(inode).generation for inode in (file, directory)]
+    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_the_root_of_the_mount_is_number_one_whichever_branch_it_is(volume: Volume, counted: Table) -> None:
