@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from heliosfs.base.errors import HeliosError
-from heliosfs.daemon import background, log, notify
+from heliosfs.daemon import background, guardian, log, notify
 from heliosfs.fuse.options import Options
 from heliosfs.fuse.serve import serve
 from heliosfs.store.store import Store
@@ -36,6 +36,7 @@ class Assignment:
 
 def run(assignment: Assignment, ready: Callable[[], None]) -> None:
     """Serve until unmounted or told to stop. Calls `ready` once the mount can be used."""
+    guardian.start(assignment.mountpoint)
     background.raise_file_limit()
     volume = _open(assignment)
     try:
