@@ -45,6 +45,7 @@ def command(source: str, target: str, as_json: bool) -> None:
     with Progress(lambda: _state(root, token, whole), wanted=not as_json):
         result: dict[str, Any] = call(
             root, "import", descriptor=descriptor, tar=is_tar or None, path=path, token=token,
+            origin=None if is_tar else os.path.realpath(source),
             what=f"{shown(os.path.abspath(source)) if source != '-' else '-'} into {shown(path)}",
         )  # fmt: skip
     if as_json:

@@ -26,6 +26,8 @@ COMMANDS = {
     "config": "Show or change the settings of a volume.",
     "restore": "Roll the tree back to a state, or some paths of it.",
     "import": "Bring a directory or a tar file into a tree.",
+    "export": "Copy a state into a directory outside.",
+    "apply": "Write what a branch has changed onto the directory that was imported.",
     "undo": "Take back the last operation, or one by its number.",
     "log": "The operation log: what was done to snapshots and branches, when and by whom.",
     "changes": "Names of what changed between two states.",

@@ -15,13 +15,13 @@ from typing import Any, Final
 import trio
 
 from heliosfs.base.errors import Refusal
-from heliosfs.fuse import processes
+from heliosfs.fuse import magic, processes
 from heliosfs.fuse.arguments import Arguments, text_of
 from heliosfs.fuse.inode_table import InodeTable
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner
 from heliosfs.fuse.stepwise import stepwise
-from heliosfs.fuse.trees import Tree, Trees, name_of
+from heliosfs.fuse.trees import Tree, Trees, container_number, name_of
 from heliosfs.view.xattrs import ACLS
 from heliosfs.volume.intake import Intake
 from heliosfs.volume.path_restore import clean_paths
@@ -79,8 +79,10 @@ class Importing:
                     await stepwise(intake.undo())
                     await self._announce(intake)
                 raise
-            number = intake.finish(what)
+            number = intake.finish(what, text_of(arguments, "origin", ""))
             await self._announce(intake)
+            tree.note_change(magic.SNAPSHOTS)
+            await self._cache.forget(attributes=[container_number(tree, magic.SNAPSHOTS)])
             return {"operation": number, "files": intake.files, "bytes": intake.bytes}
         finally:
             self._running.pop(token, None)

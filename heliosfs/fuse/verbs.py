@@ -19,6 +19,7 @@ from heliosfs.fuse.importing import Importing
 from heliosfs.fuse.inode_table import InodeTable
 from heliosfs.fuse.keeping import Keeping, find_snapshot
 from heliosfs.fuse.kernel_cache import KernelCache
+from heliosfs.fuse.outside import Outside
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
 from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.switching import Switcher
@@ -30,6 +31,7 @@ from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.states import NOW
+from heliosfs.volume.time_machine import is_kept
 from heliosfs.volume.volume import Volume
 
 DIFF_FORMS = ("patch", "stat", "names", "json")
@@ -66,12 +68,17 @@ class Verbs:
         self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
         keeping = Keeping(volume)
         importing = Importing(volume, trees, table, cache, acl)
+        outside = Outside(volume, cache, handles)
         self._verbs: dict[str, Verb] = {
             "status": self._status,
             "stats": self._stats,
             "sync": self._sync,
             "import": importing.perform,
             "import.progress": importing.progress,
+            "state.show": outside.show,
+            "state.hide": outside.hide,
+            "apply.begin": outside.begin,
+            "apply.end": outside.end,
             "log": self._log,
             "log.verify": self._log_verify,
             "snapshot.create": self._snapshot_create,
@@ -250,7 +257,7 @@ class Verbs:
         all of these notes."""
         members = tree.timed() if arguments.get("auto") else tree.snapshots()
         wanted = notes_of(arguments, "where").items()
-        found = [each for each in members.values() if wanted <= each.record.notes.items()]
+        found = [each for each in members.values() if wanted <= each.record.notes.items() and is_kept(each)]
         found.sort(key=lambda each: (each.created, each.name))
         return [_snapshot(each) for each in found]
 

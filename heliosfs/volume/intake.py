@@ -6,6 +6,7 @@ is removed again.
 """
 
 import errno
+import os
 from collections.abc import Generator, Sequence
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID
 
@@ -20,7 +21,7 @@ from heliosfs.base.records import INLINE, encode_inode, entry
 from heliosfs.layers.delta import FRESH, MADE, Change
 from heliosfs.view.inode import Caller, Inode
 from heliosfs.view.names import DIRECTORY_BYTES
-from heliosfs.volume import refs
+from heliosfs.volume import origins, refs
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.path_restore import RESERVED
 from heliosfs.volume.refs import branch_key
@@ -244,8 +245,8 @@ class Intake:
         if not inode.lookups and not inode.opens and inode.ino != ROOT_INO:
             inode.view.forget(inode)
 
-    def finish(self, what: str) -> int:
-        """Enter the import into the log; the number of the operation."""
+    def finish(self, what: str, origin: str) -> int:
+        """Enter the import into the log; the number of the operation. `origin` is the directory that it came from."""
         registry, branch = self._volume.registry, self.branch
         if self._times is not None:
             atime, mtime = self._times
@@ -255,6 +256,9 @@ class Intake:
         ref = branch_key(branch.id)
         shown = (replace(branch.record, top=self._before), replace(branch.record, top=after))
         transaction.show(ref, *map(refs.encode, shown))
+        if origin and origins.is_text(origin) and origins.is_text(os.fsdecode(self.path)):
+            path = os.fsdecode(self.path)
+            origins.put(transaction, branch, origins.IMPORT_PREFIX, after, self._caller, origin, path)
         transaction.commit("import", what, self._caller, branch.id)
         return registry.next_operation() - 1
 

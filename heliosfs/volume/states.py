@@ -23,6 +23,7 @@ from heliosfs.volume.naming import AUTO
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.refs import branch_key
 from heliosfs.volume.registry import Registry
+from heliosfs.volume.time_machine import is_kept
 
 NOW = "now"
 _AGO = re.compile(r"(\d+)\s*(second|minute|hour|day|week)s?\s+ago")
@@ -104,7 +105,7 @@ def _at(registry: Registry, branch: Branch, text: str, moment: int) -> Layer:
     """The newest kept state at or before a moment."""
     if moment >= now():
         return branch.view.top
-    kept = [(snapshot.created, snapshot.state) for snapshot in branch.timed.values()]
+    kept = [(snapshot.created, snapshot.state) for snapshot in branch.timed.values() if is_kept(snapshot)]
     kept += [
         (snapshot.created, snapshot.state) for snapshot in branch.snapshots.values() if not snapshot.filling
     ]

@@ -18,6 +18,11 @@ from heliosfs.volume.refs import SnapshotRecord, timed_key
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.transaction import Transaction
 
+WORKING = "for a command"
+"""The message of a state that stands for no time: see `working_states`."""
+WORKING_AGE_MAX = 86400 * 1_000_000_000
+"""A command that takes longer than this for one state is taken for dead."""
+
 _SECOND = 1_000_000_000
 _MINUTE, _HOUR, _DAY = 60 * _SECOND, 3600 * _SECOND, 86400 * _SECOND
 
@@ -65,7 +70,7 @@ class TimeMachine:
             self.dropped += dropped
 
     def _keep(self, transaction: Transaction, branch: Branch, moment: int) -> bool:
-        newest = next(reversed(branch.timed.values()), None)
+        newest = next((each for each in reversed(branch.timed.values()) if is_kept(each)), None)
         top = branch.view.top
         if top.empty and top.below is not None:
             if top.below.id == (branch.record.base if newest is None else newest.record.state):
@@ -90,10 +95,18 @@ class TimeMachine:
         ]
         dropped: list[Snapshot] = []
         for branch in self._registry.branches.values():
-            dropped += superfluous(list(branch.timed.values()), limits, moment)
+            kept = [each for each in branch.timed.values() if is_kept(each)]
+            working = [each for each in branch.timed.values() if not is_kept(each)]
+            dropped += superfluous(kept, limits, moment)
+            dropped += [each for each in working if moment - each.created > WORKING_AGE_MAX]
         for snapshot in dropped:
             transaction.drop(timed_key(snapshot.branch.id, snapshot.name))
         return dropped
+
+
+def is_kept(snapshot: Snapshot) -> bool:
+    """Whether a state stands for the time by which it is called."""
+    return snapshot.record.message != WORKING
 
 
 def superfluous(states: list[Snapshot], limits: list[tuple[int, int]], moment: int) -> list[Snapshot]:

@@ -13,6 +13,7 @@ from heliosfs.volume.branch import Branch
 from heliosfs.volume.conflicts import PREFIX
 from heliosfs.volume.naming import check_name, text
 from heliosfs.volume.operations import Operation
+from heliosfs.volume.origins import APPLY_PREFIX, IMPORT_PREFIX
 from heliosfs.volume.pointing import point
 from heliosfs.volume.refs import branch_key, snapshot_key, timed_key
 from heliosfs.volume.registry import Registry
@@ -70,7 +71,7 @@ def _revert_setting(registry: Registry, transaction: Transaction, ref: bytes, be
 def _revert_creation(registry: Registry, transaction: Transaction, ref: bytes) -> None:
     branch_id, name = refs.split_key(ref)
     if ref not in registry.refs:
-        if name is not None and name.startswith(PREFIX):
+        if name is not None and name.startswith((PREFIX, IMPORT_PREFIX, APPLY_PREFIX)):
             return
         raise Refusal(errno.ENOENT, f"{_describe(registry, ref)} is not there any more: it cannot be undone")
     if name is None:

@@ -67,3 +67,27 @@ def volume_mount() -> Iterator[MountedVolume]:
         pytest.skip("HELIOSFS_TEST_DIRECTORY is set: there is no mount")
     with mounted() as served:
         yield served
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A directory with one of everything."""
+    root = tmp_path / "source"
+    (root / "d" / "deep" / "deeper").mkdir(parents=True)
+    (root / "empty").mkdir(mode=0o700)
+    (root / "d" / "small").write_text("small")
+    (root / "d" / "none").touch()
+    (root / "d" / "medium").write_bytes(os.urandom(5000))
+    (root / "d" / "deep" / "big").write_bytes(os.urandom(3_000_000))
+    os.link(root / "d" / "small", root / "d" / "deep" / "linked")
+    os.symlink("../nowhere", root / "link")
+    os.mkfifo(root / "fifo")
+    with open(root / "sparse", "wb") as file:
+        file.seek(5 << 20)
+        file.write(b"end")
+        file.truncate(9 << 20)
+    os.setxattr(root / "d" / "small", "user.x", b"value")
+    os.chmod(root / "d" / "medium", 0o4751)
+    for path in (root / "d" / "small", root / "d", root / "d" / "deep"):
+        os.utime(path, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
+    return root

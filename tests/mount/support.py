@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -68,6 +68,20 @@ def user(uid: int = NOBODY, gid: int = NOBODY, groups: Sequence[int] = ()) -> It
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(before)
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """All that is to be kept."""
+    found: dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        stat = path.lstat()
+        content: object = os.readlink(path) if path.is_symlink() else None
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            content = (content, {name: os.getxattr(path, name) for name in os.listxattr(path) if "user." in name})
+        links = 0 if path.is_dir() else stat.st_nlink
+        found[str(path.relative_to(root))] = (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime_ns, links, content)
+    return found
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -7,55 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from .support import NOBODY, mount_only, user, wait_until
+from .support import NOBODY, facts, mount_only, user, wait_until
 from .volumes import REPOSITORY, MountedVolume, heliosfs
 
 pytestmark = mount_only
 
-BIG = 3_000_000
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A directory with one of everything."""
-    root = tmp_path / "source"
-    (root / "d" / "deep" / "deeper").mkdir(parents=True)
-    (root / "empty").mkdir(mode=0o700)
-    (root / "d" / "small").write_text("small")
-    (root / "d" / "none").touch()
-    (root / "d" / "medium").write_bytes(os.urandom(5000))
-    (root / "d" / "deep" / "big").write_bytes(os.urandom(BIG))
-    os.link(root / "d" / "small", root / "d" / "deep" / "linked")
-    os.symlink("../nowhere", root / "link")
-    os.mkfifo(root / "fifo")
-    with open(root / "sparse", "wb") as file:
-        file.seek(5 << 20)
-        file.write(b"end")
-        file.truncate(9 << 20)
-    os.setxattr(root / "d" / "small", "user.x", b"value")
-    os.chmod(root / "d" / "medium", 0o4751)
-    for path in (root / "d" / "small", root / "d", root / "d" / "deep"):
-        os.utime(path, ns=(1_600_000_000_123_456_789, 1_500_000_000_987_654_321))
-    return root
-
-
-def facts(root: Path) -> dict[str, Any]:
-    """All that is to be kept."""
-    found: dict[str, Any] = {}
-    for path in sorted(root.rglob("*")):
-        stat = path.lstat()
-        content: object = os.readlink(path) if path.is_symlink() else None
-        if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-            content = (content, {name: os.getxattr(path, name) for name in os.listxattr(path) if "user." in name})
-        links = 0 if path.is_dir() else stat.st_nlink
-        found[str(path.relative_to(root))] = (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime_ns, links, content)
-    return found
 
 
 def test_a_directory(volume: MountedVolume, tree: Path, source: Path) -> None:
