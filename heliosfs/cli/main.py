@@ -30,6 +30,7 @@ COMMANDS = {
     "apply": "Write what a branch has changed onto the directory that was imported.",
     "undo": "Take back the last operation, or one by its number.",
     "log": "The operation log: what was done to snapshots and branches, when and by whom.",
+    "tree": "Branches and snapshots as a drawn lineage, with sizes.",
     "changes": "Names of what changed between two states.",
     "diff": "What changed between two states, line by line.",
     "merge": "Bring in what a branch has changed.",

@@ -73,6 +73,8 @@ class Importing:
             if len(self._running) < _TOKENS_MAX:
                 self._running[token] = (intake, descriptor if tar else -1)
             try:
+                # That there is no such name may be known to the kernel.
+                await self._announce(intake)
                 await self._take(intake, await self._items(intake, descriptor, tar), watch)
             except BaseException:
                 with trio.CancelScope(shield=True):

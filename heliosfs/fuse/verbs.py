@@ -26,7 +26,7 @@ from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
 from heliosfs.fuse.upkeep_verbs import UpkeepVerbs
 from heliosfs.layers.layer import Layer
-from heliosfs.volume import conflicts, log_check, merge, patch
+from heliosfs.volume import conflicts, lineage, log_check, merge, patch
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
@@ -81,6 +81,7 @@ class Verbs:
             "apply.end": outside.end,
             "log": self._log,
             "log.verify": self._log_verify,
+            "tree": self._tree,
             "snapshot.create": self._snapshot_create,
             "snapshot.list": self._snapshot_list,
             "snapshot.show": self._snapshot_show,
@@ -234,6 +235,9 @@ class Verbs:
         steps = log_check.verify(self._volume.store.database, self._volume.registry)
         checked, problems = await stepwise(steps)
         return {"checked": checked, "problems": problems}
+
+    async def _tree(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
+        return await stepwise(lineage.lineage(self._volume.registry, tree.owner()))
 
     # Snapshots
 

@@ -121,6 +121,11 @@ class Objects:
 
     # Reading
 
+    def stored_length(self, digest: bytes) -> int:
+        """The bytes that an object takes on disk; 0 when it is not there."""
+        location, _ = self._locate(digest)
+        return 0 if location is None else location.stored_length
+
     def get(self, digest: bytes) -> bytes:
         """The bytes named `digest`, verified. Corruption when they are damaged or missing."""
         data = self._cache.get(digest)

@@ -163,3 +163,21 @@ def test_states_that_are_kept_by_themselves(volume_mount: MountedVolume) -> None
     assert (auto / kept / "f").read_text() == "first"
     os.rmdir(auto / kept)
     assert not (auto / kept).exists()
+
+
+def test_the_lineage_is_drawn(volume_mount: MountedVolume) -> None:
+    root = volume_mount.path
+    (root / "f").write_bytes(os.urandom(10_000))
+    (root / ".snapshots" / "one").mkdir()
+    heliosfs("branch", "create", root, "child", "--from", "one")
+    (root / ".branches" / "child" / "g").write_bytes(os.urandom(5_000))
+    (root / "f").write_bytes(os.urandom(20_000))
+    (root / ".branches" / "live").mkdir()
+    names = [line.partition(" 20")[0].rstrip() for line in heliosfs("tree", root).splitlines()[1:]]
+    assert names == ["main/", "|-- one", "|   `-- child/", "`-- live/"]
+    found = json.loads(heliosfs("tree", root, "--json"))
+    one, child = found["snapshots"][0], found["branches"][0]
+    assert child["own_bytes"] >= 5_000 and child["shared_bytes"] >= 10_000 and one["own_bytes"] == 0
+    assert one["shared_bytes"] == child["shared_bytes"] and found["shared_bytes"] >= 20_000
+    heliosfs("snapshot", "delete", root, "one")
+    assert [each["from"] for each in json.loads(heliosfs("tree", root, "--json"))["branches"]] == [None, None]

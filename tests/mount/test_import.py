@@ -106,6 +106,7 @@ def test_it_ends_with_who_asked(volume: MountedVolume, tree: Path, tmp_path: Pat
     os.mkfifo(fifo)
     words = [sys.executable, "-m", "heliosfs", "import", fifo, tree / "new"]
     (tmp_path / "f").write_bytes(os.urandom(1000))
+    assert not (tree / "new").exists()
     archive = subprocess.run(["tar", "-c", "f"], cwd=tmp_path, capture_output=True, check=True).stdout
     with subprocess.Popen(words, env=ENVIRONMENT) as command, open(fifo, "wb") as file:
         file.write(archive[:1024])
