@@ -54,10 +54,8 @@ def _named(above: bytes, snapshot: Snapshot) -> Place:
 def make(registry: Registry, branch: Branch, state: Layer, caller: Caller, above: bytes = b"") -> Place:
     """A directory with a frozen state of a branch, whose root is at `above`."""
     moment = now()
-    count, name = 0, name_of(moment)
-    while name in branch.timed:
-        count += 1
-        name = b"%b-%d" % (name_of(moment), count)
+    # A name that was never used: the kernel may remember what those that were lead to.
+    name = b"%b-%d" % (name_of(moment), registry.allocate_layer())
     transaction = Transaction(registry)
     record = SnapshotRecord(state.id, moment, caller.uid, message=WORKING)
     transaction.set(timed_key(branch.id, name), refs.encode(record))
