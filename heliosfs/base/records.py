@@ -24,6 +24,9 @@ CHUNK: Final = 2
 """In an object: the source is its digest."""
 INLINE: Final = 3
 """In the extent itself: the source is the bytes."""
+BASE: Final = 4
+"""In a file of the directory that the volume began with: the source says which and how it was, see
+`view.base_directory`. On a directory's inode: its entries are still to be read there. Never in a tree."""
 
 Source = int | bytes | None
 Extent = tuple[int, int, int, Source, int]
@@ -108,6 +111,6 @@ def _source_fits(kind: int, source: Source) -> bool:
         return isinstance(source, bytes) and len(source) == 32
     if kind == WRITTEN:
         return isinstance(source, int)
-    if kind == INLINE:
+    if kind in (INLINE, BASE):
         return isinstance(source, bytes)
     return kind == HOLE and source is None

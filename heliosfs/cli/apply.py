@@ -53,6 +53,7 @@ def command(mountpoint: str, branch: str, directory: str, dry_run: bool, as_json
                 f"Bring these changes in first, as with cp and `heliosfs merge`, or take them back there."
             )
         if not dry_run and plan.changes:
+            call(root, "base.take", paths=[os.fsdecode(path) for path in plan.replaced()])
             with Progress(lambda: State(plan.done, plan.copier.bytes, plan.done, plan.whole), wanted=not as_json):
                 plan.write()
             name = os.path.basename(work["state"])

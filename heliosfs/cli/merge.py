@@ -7,7 +7,7 @@ import click
 
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call
+from heliosfs.cli.call import call, paths_in_tree
 from heliosfs.cli.known_names import BRANCHES
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.options import mountpoint
@@ -52,7 +52,7 @@ def command(
         "merge",
         branch=branch,
         into=into,
-        paths=list(paths) or None,
+        paths=paths_in_tree(mountpoint, paths) or None,
         dry_run=dry_run or None,
         strategy=strategy,
         message=message,

@@ -26,6 +26,7 @@ def _list_options(
 @click.argument("mountpoint", type=click.Path())
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
 @click.option("--branch", metavar="NAME", help="Mount this branch as the root (A/B: the branch B of A).")
+@click.option("--base", metavar="DIRECTORY", type=click.Path(), help="Begin a new volume with this directory.")
 @click.option("-r", "--read-only", is_flag=True, help="Refuse every change.")
 @click.option(
     "-o",
@@ -48,6 +49,7 @@ def command(
     mountpoint: str,
     foreground: bool,
     branch: str | None,
+    base: str | None,
     read_only: bool,
     options: tuple[str, ...],
     log_level: str,
@@ -56,6 +58,8 @@ def command(
 
     STORE is a directory; it is created if there is none. Whatever is written into the mount is kept in it.
     MOUNTPOINT is a directory outside of STORE, best an empty one: what is in it is hidden while the volume is mounted.
+    With --base a new volume shows DIRECTORY at once, whatever its size: what is in it is taken in when it is first
+    touched and in the background, and `heliosfs status` says how far that is. DIRECTORY is never written.
     A store can be mounted once at a time. The daemon logs to STORE/log/heliosfs.log.
 
     \b
@@ -63,6 +67,7 @@ def command(
       heliosfs mount ~/work.store ~/work
       heliosfs mount -o allow_other,list_magic /var/lib/work /srv/work
       heliosfs mount --branch attempt ~/work.store ~/attempt
+      heliosfs mount --base ~/project ~/work.store ~/work
       heliosfs mount --read-only ~/work.store ~/look
     """
     from heliosfs.daemon import mount_options
@@ -81,12 +86,15 @@ def command(
     if not os.path.isdir(above):
         raise HeliosError(f"{shown(above)}, where the store is to be, is no directory; make it first")
     mounts.check_mountpoint(mountpoint, store)
+    if base is not None:
+        base = os.path.realpath(base)
+        mounts.check_base(base, mountpoint, store)
 
     def serve(ready: background.Ready) -> None:
         # Only here: the engine takes a while to import, and a mistake above should be told at once.
         from heliosfs.daemon import daemon
 
-        daemon.run(daemon.Assignment(Path(store), mountpoint, parsed, foreground, log_level), ready)
+        daemon.run(daemon.Assignment(Path(store), mountpoint, parsed, foreground, log_level, base or ""), ready)
 
     if foreground:
         serve(lambda: None)

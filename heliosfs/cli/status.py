@@ -39,6 +39,7 @@ def _described(result: dict[str, Any]) -> list[tuple[str, str]]:
     if result["snapshot"] is not None:
         tree = f"the snapshot {shown(result['snapshot'])} of {tree}"
     last = result["last"]
+    changed: dict[str, str] = (result.get("base") or {}).get("changed", {})
     return [
         ("mountpoint", shown(result["mountpoint"])),
         ("store", shown(result["store"])),
@@ -47,10 +48,19 @@ def _described(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("tree", tree),
         ("snapshots", str(result["snapshots"])),
         ("branches", str(result["branches"])),
+        *([("base", _base(result["base"]))] if result.get("base") else []),
+        *[("base changed", f"{shown(path)}: {why}") for path, why in changed.items()],
         *([("last", ", ".join(f"{name} {text}" for name, text in output.readable(last)))] if last else []),
         *([("slower without", ", ".join(absent))] if absent else []),
         *[("trouble", shown(trouble)) for trouble in result.get("troubles", ())],
     ]
+
+
+def _base(base: dict[str, Any]) -> str:
+    if not base["needed"]:
+        return f"{shown(base['directory'])}, all taken in: no longer needed"
+    left = f"{base['files_left']} files ({output.size(base['left_bytes'])}) and {base['directories_left']} directories"
+    return f"{shown(base['directory'])}, still needed: at least {left} left to take in"
 
 
 def _all_mounts(as_json: bool) -> None:

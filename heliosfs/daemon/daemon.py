@@ -32,6 +32,7 @@ class Assignment:
     options: Options
     foreground: bool = False
     log_level: str = "info"
+    base: str = ""
 
 
 def run(assignment: Assignment, ready: Callable[[], None]) -> None:
@@ -54,7 +55,7 @@ def _open(assignment: Assignment) -> Volume:
     store = Store.open(assignment.store, read_only=read_only, holder=assignment.mountpoint)
     try:
         _begin_log(assignment)
-        return Volume.open(store)
+        return Volume.open(store, assignment.base)
     except BaseException:
         store.close()
         raise

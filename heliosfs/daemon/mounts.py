@@ -17,6 +17,8 @@ from heliosfs.base.quoting import shown
 
 TYPE = "fuse.heliosfs"
 MOUNTINFO = "/proc/{process}/mountinfo"
+RESERVED = (".snapshots", ".branches", ".heliosfs")
+"""Names that the root of a mount has already."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -113,6 +115,22 @@ def check_mountpoint(mountpoint: str, store: str) -> None:
         raise HeliosError(
             f"{name} is not empty, and a mount would hide what is in it; choose an empty directory"
         )
+
+
+def check_base(directory: str, mountpoint: str, store: str) -> None:
+    """See that a directory can be the base of a volume. All paths are absolute and free of symbolic links."""
+    name = shown(directory)
+    if not os.path.isdir(directory):
+        raise HeliosError(f"the base {name} is no directory")
+    inside = mount_around(directory)
+    if inside is not None and inside.mountpoint == mountpoint:
+        raise HeliosError(f"the base {name} is the mount itself; choose a directory outside of it")
+    for other, what in ((mountpoint, "mountpoint"), (store, "store")):
+        if other == directory or other.startswith(directory.rstrip("/") + "/"):
+            raise HeliosError(f"the {what} {shown(other)} is the base {name} or in it; choose one outside of it")
+    reserved = [each for each in RESERVED if os.path.lexists(os.path.join(directory, each))]
+    if reserved:
+        raise HeliosError(f"the base {name} has {shown(reserved[0])} in it, a name that is reserved in a mount's root")
 
 
 def _clear_away(mountpoint: str) -> None:

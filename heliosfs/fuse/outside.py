@@ -3,10 +3,11 @@ directories that these verbs name."""
 
 import errno
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from heliosfs.base.errors import Refusal
-from heliosfs.fuse.arguments import Arguments, name_in, text_of
+from heliosfs.fuse.arguments import Arguments, name_in, paths_of, text_of
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
@@ -22,7 +23,10 @@ from heliosfs.volume.volume import Volume
 class Outside:
     """Carries them out."""
 
-    def __init__(self, volume: Volume, cache: KernelCache, handles: Handles) -> None:
+    def __init__(
+        self, volume: Volume, cache: KernelCache, handles: Handles, flush: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._flush = flush
         self._volume = volume
         self._cache = cache
         self._handles = handles
@@ -69,6 +73,13 @@ class Outside:
             "path": path,
             "changes": [as_json(change) for change in found],
         }
+
+    async def take(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        """Take in what the base has at some paths, before it is overwritten there."""
+        check_is_owner(tree.root, requester)
+        if self._volume.taking_in.needed():
+            self._volume.taking_in.take(paths_of(arguments))
+            await self._flush()
 
     async def end(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
         """Note that all was written: the next apply compares with this state."""

@@ -91,7 +91,7 @@ class Mounted:
         self.upkeep = UpkeepVerbs(volume, self.collecting, self.faults)
         self.verbs = Verbs(
             volume, self.trees, self.table, options.acl, self.cache, self.handles, self.switcher, self.commits,
-            self.facts, self.statistics, self.upkeep,
+            self.flusher.flush, self.facts, self.statistics, self.upkeep,
         )  # fmt: skip
         self.control = Control(self.verbs, self.faults)
         self.namespace = Namespace(

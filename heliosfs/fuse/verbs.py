@@ -30,6 +30,7 @@ from heliosfs.volume import conflicts, lineage, log_check, merge, patch
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
+from heliosfs.volume.path_restore import check_known, clean_paths
 from heliosfs.volume.states import NOW
 from heliosfs.volume.time_machine import is_kept
 from heliosfs.volume.volume import Volume
@@ -51,6 +52,7 @@ class Verbs:
         handles: Handles,
         switcher: Switcher,
         commits: GroupCommit,
+        flush: Callable[[], Awaitable[None]],
         facts: Callable[[], dict[str, Any]],
         statistics: Callable[[], dict[str, Any]],
         upkeep: UpkeepVerbs,
@@ -68,7 +70,7 @@ class Verbs:
         self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
         keeping = Keeping(volume)
         importing = Importing(volume, trees, table, cache, acl)
-        outside = Outside(volume, cache, handles)
+        outside = Outside(volume, cache, handles, flush)
         self._verbs: dict[str, Verb] = {
             "status": self._status,
             "stats": self._stats,
@@ -79,6 +81,7 @@ class Verbs:
             "state.hide": outside.hide,
             "apply.begin": outside.begin,
             "apply.end": outside.end,
+            "base.take": outside.take,
             "log": self._log,
             "log.verify": self._log_verify,
             "tree": self._tree,
@@ -138,6 +141,7 @@ class Verbs:
             "snapshots": len(tree.snapshots()),
             "branches": len(tree.children()),
             "last": self._reports.get(owner.id),
+            "base": self._volume.taking_in.status(),
         }
 
     def log_text(self, tree: Tree) -> bytes:
@@ -176,18 +180,24 @@ class Verbs:
         owner = tree.owner()
         return self._volume.state(owner, before), self._volume.state(owner, NOW if after is None else after)
 
+    def _known_paths(self, arguments: Arguments, a: Layer, b: Layer) -> list[bytes]:
+        """The paths to which a comparison is limited."""
+        paths = clean_paths(paths_of(arguments))
+        check_known(self._volume.registry, paths, a, b, where="in neither of the two states")
+        return paths
+
     async def _changes(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
-        paths = paths_of(arguments)
         a, b = await self._compared(tree, *states_of(arguments), requester)
+        paths = self._known_paths(arguments, a, b)
         return [as_json(change) for change in changes(self._volume.engine, a, b, paths)]
 
     async def _diff(self, tree: Tree, arguments: Arguments, requester: Requester) -> Any:
         """A text; with the form "json" the text along with a list of the changes."""
-        paths = paths_of(arguments)
         form = text_of(arguments, "form", "patch")
         if form not in DIFF_FORMS:
             raise Refusal(errno.EINVAL, f"form is one of {', '.join(DIFF_FORMS)}")
         a, b = await self._compared(tree, *states_of(arguments), requester)
+        paths = self._known_paths(arguments, a, b)
         engine = self._volume.engine
         if form == "stat":
             return text(patch.stat_text(engine, a, b, paths))

@@ -8,11 +8,12 @@ Invariants:
 """
 
 from collections.abc import Iterator
+from stat import S_IFDIR, S_IFMT
 from typing import Final
 
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR
-from heliosfs.base.records import Source, decode_entry, decode_extent, encode_entry, encode_extent
+from heliosfs.base.records import Source, decode_entry, decode_extent, decode_inode, encode_entry, encode_extent
 from heliosfs.layers.extents import ExtentMap
 
 FRESH: Final = 0
@@ -131,3 +132,10 @@ class Delta:
             self.put(FRESH, suffix, value[0] if value else REMOVED)
         else:
             self.put(kind, suffix, value)
+
+
+def is_unread(delta: Delta) -> bool:
+    """Whether this is a directory of a base whose entries are still to be read."""
+    if delta.extents is None or not delta.extents.based or delta.inode is None:
+        return False
+    return S_IFMT(decode_inode(delta.inode).mode) == S_IFDIR

@@ -4,7 +4,7 @@ Invariants:
   1. `starts` is sorted and strictly increasing; `pieces[i]` belongs to `starts[i]`.
   2. Ranges do not overlap and are not empty: starts[i] < ends[i] <= starts[i + 1].
   3. `dirty` holds every start whose piece was set or removed since the last flush.
-  4. `written` is the number of pieces whose bytes lie in the journal.
+  4. `written` is the number of pieces whose bytes lie in the journal, `based` of those that lie in a base.
 
 A range that the map does not cover is not a hole: the layer says nothing of it, and what lies below
 shows through. A hole is a piece of kind HOLE, up to `END` when everything behind is gone.
@@ -15,7 +15,7 @@ layer without touching the layers above it.
 from bisect import bisect_left, bisect_right
 from typing import Final
 
-from heliosfs.base.records import HOLE, WRITTEN, Extent, Source
+from heliosfs.base.records import BASE, HOLE, WRITTEN, Extent, Source
 
 END: Final = 1 << 63
 """Beyond every file: the end of a hole that has none."""
@@ -28,13 +28,14 @@ Gap = tuple[int, int]
 class ExtentMap:
     """The ranges of one inode in one layer."""
 
-    __slots__ = ("dirty", "pieces", "starts", "written")
+    __slots__ = ("based", "dirty", "pieces", "starts", "written")
 
     def __init__(self) -> None:
         self.starts: list[int] = []
         self.pieces: list[Piece] = []
         self.dirty: set[int] = set()
         self.written = 0
+        self.based = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -54,6 +55,8 @@ class ExtentMap:
         self.dirty.add(start)
         if kind == WRITTEN:
             self.written += 1
+        elif kind == BASE:
+            self.based += 1
 
     def _split(self, start: int, end: int, kind: int, source: Source, skip: int) -> bool:
         """The same within one piece: what random writes are mostly. False when it is not."""
@@ -74,6 +77,7 @@ class ExtentMap:
         pieces[index : index + 1] = made
         self.dirty.update(made_starts)
         self.written += (kind == WRITTEN) + (len(made) - 2) * (around_kind == WRITTEN)
+        self.based += (kind == BASE) + (len(made) - 2) * (around_kind == BASE)
         return True
 
     def _clear(self, start: int, end: int) -> int:
@@ -96,6 +100,9 @@ class ExtentMap:
         self.dirty.update(at for at, _ in kept)
         self.written += sum(piece[1] == WRITTEN for _, piece in kept)
         self.written -= sum(piece[1] == WRITTEN for piece in pieces[first:last])
+        if self.based:
+            self.based += sum(piece[1] == BASE for _, piece in kept)
+            self.based -= sum(piece[1] == BASE for piece in pieces[first:last])
         starts[first:last] = [at for at, _ in kept]
         pieces[first:last] = [piece for _, piece in kept]
         return bisect_left(starts, start)
@@ -146,3 +153,4 @@ class ExtentMap:
             assert (source is None) == (kind == HOLE)
             at = end
         assert self.written == sum(piece[1] == WRITTEN for piece in self.pieces)
+        assert self.based == sum(piece[1] == BASE for piece in self.pieces)

@@ -4,13 +4,16 @@ A layer *is* a state: what one reads through it and the layers below, down to a 
 mutable layer, a snapshot to a frozen one.
 
 Invariants:
-  1. Only a layer that is not frozen takes changes, and it is below no other layer.
+  1. Only a layer that is not frozen takes changes, and it is below no other layer. The exception is the layer that
+     stands for a base, a directory outside: it is below all others and takes in what that directory has had all along.
   2. The cutter may replace where bytes are (WRITTEN by CHUNK or INLINE) in any layer, never what they are.
   3. A sealed layer has a root that says the same as its deltas and all that was below; it keeps neither.
-  4. `uncut` holds every inode number of which the layer has WRITTEN extents.
+  4. `uncut` holds every inode number of which the layer has WRITTEN extents, `based` those with BASE extents.
   5. What was changed since the last flush is in `unflushed` (records), `touched` (inode and extents) or
      `cleared` (all of an inode): see `persistence`.
 """
+
+from collections.abc import Callable
 
 from heliosfs.base.keys import ENTRY, EXTENT, INODE
 from heliosfs.base.records import WRITTEN, Extent
@@ -23,8 +26,8 @@ class Layer:
     """A state of a tree."""
 
     __slots__ = (
-        "below", "cleared", "deltas", "depth", "frozen", "id", "records", "root", "row_changed", "span", "stored",
-        "touched", "uncut", "unflushed", "unflushed_records",
+        "based", "below", "cleared", "deltas", "depth", "frozen", "id", "lister", "records", "root", "row_changed",
+        "span", "stored", "touched", "uncut", "unflushed", "unflushed_records",
     )  # fmt: skip
 
     def __init__(self, layer_id: int, below: "Layer | None" = None, root: bytes | None = None) -> None:
@@ -41,6 +44,9 @@ class Layer:
         self.records = 0
         """How many records were put here: an upper bound of what it holds."""
         self.uncut: set[int] = set()
+        self.based: set[int] = set()
+        self.lister: Callable[[int], None] | None = None
+        """Of the layer of a base: reads the entries of a directory if that is still to be done."""
         self.unflushed: list[list[Change]] = []
         self.unflushed_records = 0
         self.touched: set[int] = set()
@@ -72,7 +78,7 @@ class Layer:
 
     def seal(self, root: bytes) -> None:
         """Say the same by a root. Nothing may be uncut."""
-        assert self.frozen and not self.uncut
+        assert self.frozen and not self.uncut and not self.based
         self.root = root
         self.below = None
         self.span = None
@@ -103,7 +109,7 @@ class Layer:
 
     def apply(self, changes: list[Change]) -> None:
         """Take the records of one operation in."""
-        assert not self.frozen
+        assert not self.frozen or self.lister is not None
         deltas = self.deltas
         for ino, kind, suffix, value in changes:
             delta = deltas.get(ino)
@@ -129,6 +135,7 @@ class Layer:
     def _clear(self, ino: int, delta: Delta, removed: bool) -> None:
         """Before a delta becomes fresh."""
         self.uncut.discard(ino)
+        self.based.discard(ino)
         if removed and delta.made and not delta.stored:
             # Made and removed in this layer and never flushed: nobody needs to be told.
             del self.deltas[ino]
@@ -143,6 +150,10 @@ class Layer:
             self.uncut.add(ino)
         else:
             self.uncut.discard(ino)
+        if delta.extents is not None and delta.extents.based:
+            self.based.add(ino)
+        elif self.based:
+            self.based.discard(ino)
 
     def write(self, ino: int, record: bytes, start: int, end: int, position: int) -> None:
         """Bytes [start, end) of an inode lie in the journal record at `position`; `record` is its inode now."""
@@ -183,4 +194,6 @@ class Layer:
             private.deltas[ino] = kept
             if ino in self.uncut:
                 private.uncut.add(ino)
+            if ino in self.based:
+                private.based.add(ino)
         return private

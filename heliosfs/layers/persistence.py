@@ -143,3 +143,5 @@ def _load_records(database: Database, layers: dict[int, Layer]) -> None:
                 delta.extents.dirty.clear()
                 if delta.extents.written:
                     layer.uncut.add(ino)
+                if delta.extents.based:
+                    layer.based.add(ino)

@@ -58,6 +58,6 @@ def replay_write(layers: dict[int, Layer], header: bytes, position: int, data_le
 
 def _layer(layers: dict[int, Layer], layer_id: int) -> Layer:
     layer = layers.get(layer_id)
-    if layer is None or layer.frozen:
+    if layer is None or (layer.frozen and layer.lister is None):
         raise Corruption("journal record", f"a change of layer {layer_id}, which is not a mutable one")
     return layer

@@ -8,7 +8,7 @@ What a Merkle tree never holds: holes, and extents that lie in the journal.
 from collections.abc import Generator, Iterator
 
 from heliosfs.base.keys import ENTRY, EXTENT, INO_BYTES, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR, key
-from heliosfs.base.records import HOLE, WRITTEN, Extent, encode_entry, encode_extent
+from heliosfs.base.records import BASE, HOLE, WRITTEN, Extent, encode_entry, encode_extent
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
@@ -23,7 +23,7 @@ _STEP_CHANGES = 200
 
 def seal(tree: Tree, layer: Layer) -> Generator[None, None, bytes]:
     """The root of a frozen layer that is wholly cut and lies on a sealed one, or on nothing."""
-    assert layer.frozen and not layer.uncut and layer.root is None
+    assert layer.frozen and not layer.uncut and not layer.based and layer.root is None
     assert layer.below is None or layer.below.root is not None
     root = layer.below.root if layer.below is not None and layer.below.root is not None else EMPTY
     changes: list[TreeChange] = []
@@ -86,7 +86,7 @@ def _fold_extents(
     pieces: list[Extent] = []
     extents.cover(start, end, pieces)
     for low, high, kind, source, skip in pieces:
-        assert kind != WRITTEN
+        assert kind not in (WRITTEN, BASE)
         merged.set(low, high, kind, source, skip)
     for extent in merged.extents():
         if extent[2] != HOLE:

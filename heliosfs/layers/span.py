@@ -5,7 +5,8 @@ nearly none of them says anything of the inode one asks for. So every 32nd layer
 read through it: a look-up then asks one dictionary instead of 31.
 
 Invariants:
-  1. A span never changes: the layers below are frozen, and the cutter changes no keys.
+  1. A span never changes: the layers below are frozen, and the cutter changes no keys. The layer of a base, to which
+     names are still to come, is in none.
   2. It counts only while its oldest layer is unsealed. Layers are sealed from the oldest on; once that one is, the
      sealed root is the shorter way, and what lies below it may have been collected.
 """
@@ -44,7 +45,7 @@ class Span:
     def _covered(self) -> "list[Layer]":
         covered: list[Layer] = []
         at = self._first
-        while at is not None and at.root is None and len(covered) < SPAN_LAYERS - 1:
+        while at is not None and at.root is None and at.lister is None and len(covered) < SPAN_LAYERS - 1:
             covered.append(at)
             at = at.below
         return covered

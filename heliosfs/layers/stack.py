@@ -42,9 +42,17 @@ def find_entry(tree: Tree, layer: Layer | None, directory: int, name: bytes) -> 
             if delta.entries is not None and name in delta.entries:
                 return delta.entries[name]
             if delta.fresh:
-                return None
+                return None if layer.lister is None else _find_listed(layer, directory, name)
         layer = layer.below if layer.depth & SPAN_MASK else layer.after_for_name(directory, name)
     return None
+
+
+def _find_listed(layer: Layer, directory: int, name: bytes) -> int | None:
+    """The ENTRY of a name in the layer of a base, which reads the directory if that is still to be done."""
+    assert layer.lister is not None
+    layer.lister(directory)
+    entries = layer.deltas[directory].entries
+    return entries.get(name) if entries else None
 
 
 def find_symlink(tree: Tree, layer: Layer | None, ino: int) -> bytes | None:
@@ -187,6 +195,8 @@ def _deltas(layer: Layer | None, ino: int) -> list[Delta]:
         if delta is not None:
             found.append(delta)
             if delta.fresh:
+                if layer.lister is not None:
+                    layer.lister(ino)
                 break
         layer = layer.below if layer.depth & SPAN_MASK else layer.after(ino)
     return found

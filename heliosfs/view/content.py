@@ -13,7 +13,7 @@ from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, Refusal
 from heliosfs.base.keys import EXTENT, XATTR
 from heliosfs.base.limits import FILE_BYTES_MAX
-from heliosfs.base.records import CHUNK, HOLE, INLINE, WRITTEN, Extent
+from heliosfs.base.records import BASE, CHUNK, HOLE, INLINE, WRITTEN, Extent
 from heliosfs.layers import stack
 from heliosfs.layers.delta import Change
 from heliosfs.layers.extents import END
@@ -45,6 +45,11 @@ def read_extent(engine: Engine, extent: Extent) -> bytes | memoryview:
     elif kind == WRITTEN:
         assert isinstance(source, int)
         data = engine.journal.read(source)
+    elif kind == BASE:
+        assert isinstance(source, bytes)
+        if engine.base is None:
+            raise Corruption("extent", "a base that the volume does not have")
+        return engine.base.read(source, skip, length)
     else:
         assert kind == INLINE and isinstance(source, bytes)
         data = source
@@ -64,6 +69,8 @@ class Content(Inodes):
         if end <= offset:
             return b""
         extents = stack.resolve(self.engine.tree, self._layer(inode), inode.ino, offset, end)
+        if self.engine.base is not None and any(extent[2] == BASE for extent in extents):
+            self.engine.base.touched(inode.ino)
         if len(extents) == 1:
             return read_extent(self.engine, extents[0])
         return b"".join([read_extent(self.engine, extent) for extent in extents])

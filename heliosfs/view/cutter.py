@@ -5,7 +5,7 @@ changes where bytes are, never what they are. A step is atomic: nothing else run
 """
 
 from heliosfs.base.limits import INLINE_BYTES_MAX
-from heliosfs.base.records import CHUNK, HOLE, INLINE, WRITTEN, Extent
+from heliosfs.base.records import BASE, CHUNK, HOLE, INLINE, WRITTEN, Extent
 from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
 from heliosfs.store import objects
@@ -39,6 +39,23 @@ def cut(engine: Engine, layer: Layer, ino: int) -> bool:
     else:
         layer.replace(ino, _cut(engine, start, data, _continues(extents, end)))
     return ino in layer.uncut
+
+
+def take_in(engine: Engine, layer: Layer, ino: int) -> bool:
+    """Make objects of a piece of what a file has in the base; whether more is left. Raises what reading it raises."""
+    delta = layer.deltas.get(ino)
+    extents = delta.extents if delta is not None else None
+    if extents is None or not extents.based:
+        layer.based.discard(ino)
+        return False
+    start, end, kind, source, skip = next(extent for extent in extents.extents() if extent[2] == BASE)
+    stop = min(end, start + STEP_BYTES)
+    data = read_extent(engine, (start, stop, kind, source, skip))
+    if len(data) <= INLINE_BYTES_MAX:
+        layer.replace(ino, [(start, stop, INLINE, bytes(data), 0)])
+    else:
+        layer.replace(ino, _cut(engine, start, data, stop < end))
+    return ino in layer.based
 
 
 def _first_run(extents: ExtentMap) -> list[Extent]:

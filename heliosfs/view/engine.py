@@ -9,6 +9,7 @@ from heliosfs.layers.layer import Layer
 from heliosfs.merkle.tree import Tree
 from heliosfs.store.journal import Journal
 from heliosfs.store.objects import Objects
+from heliosfs.view.base_directory import BaseDirectory
 
 
 class Engine:
@@ -19,12 +20,14 @@ class Engine:
     preferred work.
     """
 
-    __slots__ = ("closed", "dropped_bytes", "journal", "make_room", "next_ino", "objects", "orphans", "tree")
+    __slots__ = ("base", "closed", "dropped_bytes", "journal", "make_room", "next_ino", "objects", "orphans", "tree")
 
     def __init__(self, journal: Journal, objects: Objects, tree: Tree) -> None:
         self.journal = journal
         self.objects = objects
         self.tree = tree
+        self.base: BaseDirectory | None = None
+        """The directory that the volume began with, while something is still to be taken in from it."""
         self.next_ino = FIRST_INO
         self.orphans: set[Layer] = set()
         self.make_room: Callable[[], bool] = lambda: False

@@ -123,9 +123,12 @@ class Background:
 
     def _sealable(self) -> Layer | None:
         for layer in self._registry.unsealed.values():
-            if layer.below is None or layer.below.root is not None:
+            if (layer.below is None or layer.below.root is not None) and not layer.based and layer.lister is None:
                 if not layer.uncut or self._first_uncut(layer):
                     return layer
+        if self._registry.engine.base is not None:
+            # No layer is sealed before the base is; what was written into them is cut all the same.
+            return next((layer for layer in self._registry.unsealed.values() if self._first_uncut(layer)), None)
         return None
 
     def _backlog(self) -> Layer | None:

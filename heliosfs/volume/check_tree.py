@@ -11,7 +11,7 @@ from heliosfs.base.keys import FIRST_INO, ROOT_INO, link_suffix, split_link
 from heliosfs.base.limits import FILE_BYTES_MAX, NAME_BYTES_MAX
 from heliosfs.base.quoting import shown
 from heliosfs.base.records import ENTRY_TYPE_BITS, HOLE, Extent, InodeRecord, decode_inode
-from heliosfs.layers.delta import Delta
+from heliosfs.layers.delta import Delta, is_unread
 from heliosfs.view import acl as acls
 from heliosfs.volume.state_tree import Gap, StateTree
 
@@ -160,6 +160,8 @@ class TreeCheck:
 
     def _entries(self, ino: int, delta: Delta, record: InodeRecord) -> Iterator[str]:
         entries = delta.entries or {}
+        if is_unread(delta):
+            return
         if S_IFMT(record.mode) != S_IFDIR:
             if entries:
                 yield f"it is no directory, but has {len(entries)} entries"
@@ -188,6 +190,8 @@ class TreeCheck:
     def _content(self, ino: int, delta: Delta, record: InodeRecord | None) -> Iterator[str]:
         """Extents and the target of a symbolic link."""
         data = [extent for extent in delta.extents.extents() if extent[2] != HOLE] if delta.extents else []
+        if is_unread(delta):
+            return
         yield from self._sources(ino, data)
         if record is None:
             return

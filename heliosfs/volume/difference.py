@@ -5,6 +5,7 @@ what their layers touch and where their Merkle trees differ, which skips equal s
 """
 
 from heliosfs.base.keys import split
+from heliosfs.layers.delta import is_unread
 from heliosfs.layers.layer import Layer
 from heliosfs.merkle import EMPTY, Tree
 
@@ -27,9 +28,21 @@ def touched_inodes(tree: Tree, a: Layer, b: Layer) -> set[int]:
         last, at = at, at.below
     for layer in above_a:
         found.update(layer.deltas)
+    for layer in (above_a[-1], last):
+        if layer.lister is not None:
+            found.update(_listed(layer))
     root_a, root_b = above_a[-1].root or EMPTY, last.root or EMPTY
     found.update(split(record_key)[0] for record_key, _, _ in tree.diff(root_a, root_b))
     return found
+
+
+def _listed(layer: Layer) -> set[int]:
+    """All inodes of a base, whose directories have to be read for that."""
+    assert layer.lister is not None
+    while pending := [ino for ino in layer.based if is_unread(layer.deltas[ino])]:
+        for ino in pending:
+            layer.lister(ino)
+    return set(layer.deltas)
 
 
 def _chain(layer: Layer) -> list[Layer]:

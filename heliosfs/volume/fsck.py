@@ -11,7 +11,7 @@ from stat import S_IFDIR, S_IFMT
 
 from heliosfs.base.errors import Corruption, HeliosError, Refusal
 from heliosfs.base.quoting import shown
-from heliosfs.base.records import CHUNK, HOLE, INLINE, WRITTEN, Extent
+from heliosfs.base.records import BASE, CHUNK, HOLE, INLINE, WRITTEN, Extent
 from heliosfs.layers.layer import Layer
 from heliosfs.store.objects import NODE
 from heliosfs.store.store import Store
@@ -252,7 +252,7 @@ class _Check:
         elif kind == INLINE and isinstance(source, bytes):
             length = len(source)
         else:
-            return "" if kind == HOLE else f"the extent is of the unknown kind {kind}"
+            return "" if kind in (HOLE, BASE) else f"the extent is of the unknown kind {kind}"
         if isinstance(length, str):
             return length
         needed = skip + end - start

@@ -96,8 +96,8 @@ class Intake:
                 self._take(batch[begin:end])
                 begin, size = end, 0
                 yield
-        while self._volume.engine.journal.size() > UNCUT_BYTES_MAX and self._volume.dirty():
-            self._volume.step()
+        while self._volume.engine.journal.size() > UNCUT_BYTES_MAX and self._volume.background.dirty():
+            self._volume.background.step()
             yield
 
     def _take(self, items: Sequence[Item]) -> None:

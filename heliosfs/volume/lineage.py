@@ -107,7 +107,8 @@ class _Account:
         while bottom.root is None and bottom.below is not None:
             bottom = bottom.below
         if bottom.root is None:
-            return Layer(0)
+            # What is still in a base is not stored here.
+            return Layer(0) if bottom.lister is None else bottom
         for visited, (_, node) in enumerate(self._engine.tree.visit(bottom.root, set()), start=1):
             if node.level == 0:
                 for record_key, value in zip(node.keys, node.values, strict=True):

@@ -63,12 +63,14 @@ def restore_paths(
     return found, draft.commit("restore", f"{text} -- {listed}{more}", caller)
 
 
-def check_known(registry: Registry, paths: list[bytes], *states: Layer) -> None:
+def check_known(
+    registry: Registry, paths: list[bytes], *states: Layer, where: str = "neither now nor in the state to restore"
+) -> None:
     """ENOENT for a path that none of the states has."""
     readers = [Reader(registry.engine, state) for state in states]
     for path in paths:
         if path != b"." and all(reader.find(path) is None for reader in readers):
-            raise Refusal(errno.ENOENT, f"there is no {shown(path)}, neither now nor in the state to restore")
+            raise Refusal(errno.ENOENT, f"there is no {shown(path)}, {where}")
 
 
 class _Restore:

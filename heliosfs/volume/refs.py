@@ -1,5 +1,6 @@
 """Refs: what branches and snapshots are called and which states they refer to.
 
+    base                              -> msgpack BaseRecord, of a volume that began with a directory: see `taking_in`
     branch/ID (8 bytes)               -> msgpack BranchRecord
     setting/NAME                      -> the value, as text
     snapshot/BRANCH ID (8 bytes)NAME  -> msgpack SnapshotRecord
@@ -18,6 +19,7 @@ from heliosfs.base.errors import Corruption
 MAIN_BRANCH: Final = 1
 """The id of the branch that a mount shows at its top."""
 
+BASE_KEY: Final = b"base"
 _BRANCH = b"branch/"
 _SETTING = b"setting/"
 _SNAPSHOT = b"snapshot/"
@@ -68,6 +70,14 @@ class SnapshotRecord(msgspec.Struct, array_like=True, frozen=True):
     held: bool = False
 
 
+class BaseRecord(msgspec.Struct, array_like=True, frozen=True):
+    """The directory that a volume began with, and the layer that stands for it. `done` once all of it is taken in."""
+
+    layer: int
+    directory: str
+    done: bool = False
+
+
 class RefsRecord(msgspec.Struct, array_like=True):
     """The header of a REFS record of the journal.
 
@@ -84,6 +94,7 @@ class RefsRecord(msgspec.Struct, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 _decode_branch = msgspec.msgpack.Decoder(BranchRecord).decode
 _decode_snapshot = msgspec.msgpack.Decoder(SnapshotRecord).decode
+_decode_base = msgspec.msgpack.Decoder(BaseRecord).decode
 _decode_refs = msgspec.msgpack.Decoder(RefsRecord).decode
 
 
@@ -144,6 +155,14 @@ def decode_snapshot(value: bytes) -> SnapshotRecord:
         return _decode_snapshot(value)
     except msgspec.MsgspecError as error:
         raise Corruption("snapshot record", str(error)) from error
+
+
+def decode_base(value: bytes) -> BaseRecord:
+    """The record of the base."""
+    try:
+        return _decode_base(value)
+    except msgspec.MsgspecError as error:
+        raise Corruption("base record", str(error)) from error
 
 
 def decode_refs(header: bytes) -> RefsRecord:

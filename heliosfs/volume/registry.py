@@ -4,7 +4,7 @@ The same code runs when an operation happens and when the journal is replayed, s
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import VIEW_BITS
@@ -17,8 +17,11 @@ from heliosfs.volume import operations
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.refs import (
+    BASE_KEY,
     MAIN_BRANCH,
+    BaseRecord,
     RefsRecord,
+    decode_base,
     decode_branch,
     decode_snapshot,
     setting_name,
@@ -59,6 +62,9 @@ class Registry:
         """Frozen layers that have no root yet, oldest first."""
         self.swept: set[int] = set()
         """Layers that are gone here and still in the database."""
+        self.base: BaseRecord | None = None
+        self.base_found: Callable[[], None] = lambda: None
+        """Called when it is known."""
         self.settings: dict[str, str] = {}
         """What was set, by name."""
         self.sweep_due = False
@@ -153,7 +159,10 @@ class Registry:
             self.unsealed[layer.id] = layer
 
     def _put(self, ref: bytes, value: bytes, moved: dict[bytes, Snapshot]) -> None:
-        if (setting := setting_name(ref)) is not None:
+        if ref == BASE_KEY:
+            self.base = decode_base(value)
+            self.base_found()
+        elif (setting := setting_name(ref)) is not None:
             self.settings[setting] = value.decode(errors="replace")
         elif (timed := split_timed(ref)) is not None:
             self._put_timed(self._branch(timed[0]), timed[1], value)
@@ -330,7 +339,7 @@ class Registry:
     @staticmethod
     def state_of(ref: bytes, value: bytes) -> int:
         """The layer id that a ref's value names."""
-        if setting_name(ref) is not None:
+        if setting_name(ref) is not None or ref == BASE_KEY:
             return 0
         _, name = split_key(ref)
         return decode_branch(value).top if name is None else decode_snapshot(value).state

@@ -51,7 +51,7 @@ class ScratchRoots:
         chain: list[Layer] = []
         at: Layer | None = layer
         while at is not None and at.root is None and at.id not in self._roots:
-            if at.uncut or len(chain) > len(self._layers):
+            if at.uncut or at.based or len(chain) > len(self._layers):
                 return None
             chain.append(at)
             at = at.below

@@ -14,25 +14,22 @@ from msgspec.structs import replace
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, HeliosError, Refusal
-from heliosfs.base.keys import INODE, ROOT_INO
 from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX
-from heliosfs.base.records import encode_inode
 from heliosfs.layers import persistence
 from heliosfs.layers.delta import FRESH, MADE
-from heliosfs.layers.delta import Change as Record
 from heliosfs.layers.layer import Layer
-from heliosfs.layers.replay import BATCH, ORPHAN, REFS, WRITE, encode, replay_batch, replay_write
+from heliosfs.layers.replay import BATCH, ORPHAN, REFS, WRITE, replay_batch, replay_write
 from heliosfs.merkle.tree import Tree
 from heliosfs.store import database
 from heliosfs.store.store import Store
 from heliosfs.view.engine import Engine
 from heliosfs.view.inode import Caller
-from heliosfs.view.names import DIRECTORY_BYTES
 from heliosfs.view.view import View
 from heliosfs.volume import (
     annotations,
     collection,
     conflicts,
+    founding,
     merge,
     operations,
     path_restore,
@@ -68,15 +65,13 @@ from heliosfs.volume.refs import (
     timed_key,
 )
 from heliosfs.volume.registry import Registry
+from heliosfs.volume.taking_in import TakingIn
 from heliosfs.volume.time_machine import TimeMachine
 from heliosfs.volume.transaction import Transaction
 from heliosfs.volume.upkeep import Upkeep
 
 NODE_CACHE_BYTES = 64 << 20
 """Decoded nodes of Merkle trees kept in memory."""
-
-ROOT_MODE = 0o040755
-
 
 class Volume:
     """See the module. Made by `Volume.open`."""
@@ -87,17 +82,23 @@ class Volume:
         self.registry = Registry(self.engine, persistence.load(store.database))
         self.engine.make_room = self._release_reserve
         self.background = Background(self.registry)
+        self.taking_in = TakingIn(self.registry, store.read_only)
+        self.registry.base_found = self.taking_in.begin
         self.time_machine = TimeMachine(self.registry)
         self.upkeep = Upkeep(self.registry)
         self.flushes = 0
         self._flush_position = 0
         self._flushing = False
+        self._taken_in = False
+        """All of the base had been taken in when the flush that is under way began."""
         self._collecting = False
         self.closed = False
 
     @staticmethod
-    def open(store: Store) -> "Volume":
-        """The volume in a store: as of the last flush, with the journal since then. A new store gets a main branch."""
+    def open(store: Store, base: str = "") -> "Volume":
+        """The volume in a store: as of the last flush, with the journal since then. A new store gets a main branch,
+        which shows the directory `base` if one is given.
+        """
         try:
             volume = Volume(store)
             volume._load()
@@ -108,7 +109,12 @@ class Volume:
         if MAIN_BRANCH not in volume.registry.branches:
             if store.read_only:
                 raise HeliosError(f"the store {store.path} is empty. Mount it for writing once.")
-            volume._create()
+            founding.found(volume.registry, volume.taking_in, base)
+        elif base and (volume.registry.base is None or volume.registry.base.directory != base):
+            raise HeliosError(
+                f"the store {store.path} has a volume already, and a base can only be what a new one begins with; "
+                "`heliosfs import` brings a directory into it"
+            )
         if not store.read_only:
             for snapshot in volume.unsettled():
                 volume.settle(snapshot)
@@ -145,24 +151,6 @@ class Volume:
                 self.registry.apply(refs.decode_refs(record.header))
             elif record.kind != ORPHAN:
                 raise Corruption("journal record", f"unknown kind {record.kind} at {record.position:#x}")
-
-    def _create(self) -> None:
-        """Make the main branch of a new volume."""
-        caller = _myself()
-        transaction = Transaction(self.registry)
-        top = transaction.new_layer(0)
-        record = BranchRecord(b"main", 0, top, 0, self.registry.allocate_number(), now(), caller.uid)
-        transaction.put(branch_key(MAIN_BRANCH), refs.encode(record))
-        transaction.commit("volume.create", "", caller, MAIN_BRANCH)
-        self._make_root(self.registry.layers[top], caller, ROOT_MODE)
-
-    def _make_root(self, layer: Layer, caller: Caller, mode: int) -> None:
-        """The root directory of a tree that starts empty."""
-        stamp = now()
-        record = encode_inode((mode, caller.uid, caller.gid, 2, DIRECTORY_BYTES, 0, stamp, stamp, stamp, 0))
-        records: list[Record] = [(ROOT_INO, FRESH, b"", MADE), (ROOT_INO, INODE, b"", record)]
-        self.engine.journal.append(BATCH, encode((layer.id, records)))
-        layer.apply(records)
 
     @property
     def main(self) -> Branch:
@@ -212,7 +200,7 @@ class Volume:
         transaction.commit("snapshot.create", text(name), caller, branch.id)
         if empty:
             root = branch.view.root
-            self._make_root(self.registry.layers[state], caller, root.mode)
+            founding.make_root(self.engine, self.registry.layers[state], caller, root.mode)
         return branch.snapshots[name]
 
     def set_snapshot_file(self, snapshot: Snapshot, ino: int) -> None:
@@ -298,7 +286,7 @@ class Volume:
         transaction.put(branch_key(branch_id), refs.encode(record))
         transaction.commit("branch.create", text(name), caller, parent.id)
         if empty:
-            self._make_root(self.registry.layers[top], caller, parent.view.root.mode)
+            founding.make_root(self.engine, self.registry.layers[top], caller, parent.view.root.mode)
         return self.registry.branches[branch_id]
 
     def drop_branch(self, parent: Branch, name: bytes, caller: Caller) -> Branch:
@@ -501,11 +489,14 @@ class Volume:
 
     def dirty(self) -> bool:
         """Whether `step` has anything to do."""
-        return self.background.dirty()
+        return self.background.dirty() or self.taking_in.dirty()
 
     def step(self) -> None:
         """Do one bounded piece of background work."""
-        self.background.step()
+        if self.background.dirty():
+            self.background.step()
+        else:
+            self.taking_in.step()
 
     def pressure(self) -> float:
         """How large the backlog is, as a share of what it may be before requests have to wait for it."""
@@ -515,6 +506,8 @@ class Volume:
         """Whether it is time for a flush. When `idle`, less is reason enough."""
         if self._flushing or self.store.read_only:
             return False
+        if self.taking_in.complete():
+            return True
         journal = self.engine.journal.head - self._flush_position
         if journal >= FLUSH_JOURNAL_BYTES:
             return True
@@ -530,6 +523,7 @@ class Volume:
         """The first phase of a flush. See `Flush`; `end_flush` has to follow."""
         assert not self._flushing
         self._flushing = True
+        self._taken_in = self.taking_in.complete()
         flush = Flush(self.store, self.registry)
         flush.begin()
         return flush
@@ -544,6 +538,8 @@ class Volume:
             flush.finish()
             self._flush_position = flush.position
             self.flushes += 1
+            if self._taken_in:
+                self.taking_in.finish()
             if self.store.reserve_used:
                 self.store.restore_reserve()
 
@@ -591,7 +587,3 @@ class Volume:
     def statistics(self) -> dict[str, Any]:
         """Figures for people and programs, by name. Sizes in bytes."""
         return statistics.of(self)
-
-
-def _myself() -> Caller:
-    return Caller(os.getuid(), os.getgid(), os.getpid(), b"heliosfs")

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosfs.base.records import CHUNK, HOLE, WRITTEN
+from heliosfs.base.records import BASE, CHUNK, HOLE, WRITTEN
 from heliosfs.layers.extents import END, ExtentMap
 
-RANGES = st.tuples(st.integers(0, 60), st.integers(1, 30), st.sampled_from([HOLE, WRITTEN, CHUNK]))
+RANGES = st.tuples(st.integers(0, 60), st.integers(1, 30), st.sampled_from([HOLE, WRITTEN, CHUNK, BASE]))
 
 
 def source_of(kind: int, number: int) -> int | bytes | None:

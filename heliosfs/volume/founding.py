@@ -1,0 +1,49 @@
+"""A new volume: its main branch, with nothing in it or with the directory that it begins with."""
+
+import os
+
+from heliosfs.base.clock import now
+from heliosfs.base.keys import INODE, ROOT_INO
+from heliosfs.base.records import encode_inode
+from heliosfs.layers.delta import FRESH, MADE, Change
+from heliosfs.layers.layer import Layer
+from heliosfs.layers.replay import BATCH, encode
+from heliosfs.view.engine import Engine
+from heliosfs.view.inode import Caller
+from heliosfs.view.names import DIRECTORY_BYTES
+from heliosfs.volume import origins, refs
+from heliosfs.volume.refs import BASE_KEY, MAIN_BRANCH, BaseRecord, BranchRecord, branch_key
+from heliosfs.volume.registry import Registry
+from heliosfs.volume.taking_in import TakingIn
+from heliosfs.volume.transaction import Transaction
+
+ROOT_MODE = 0o040755
+
+
+def found(registry: Registry, taking_in: TakingIn, base: str) -> None:
+    """Make the main branch of a new volume. `base` is the path of a directory, or empty."""
+    caller = Caller(os.getuid(), os.getgid(), os.getpid(), b"heliosfs")
+    transaction = Transaction(registry)
+    bottom = transaction.new_layer(0) if base else 0
+    top = transaction.new_layer(bottom)
+    record = BranchRecord(b"main", 0, top, 0, registry.allocate_number(), now(), caller.uid)
+    transaction.put(branch_key(MAIN_BRANCH), refs.encode(record))
+    if base:
+        transaction.set(BASE_KEY, refs.encode(BaseRecord(bottom, base)))
+    transaction.commit("volume.create", base, caller, MAIN_BRANCH)
+    if not base:
+        make_root(registry.engine, registry.layers[top], caller, ROOT_MODE)
+        return
+    taking_in.make_root()
+    transaction = Transaction(registry)
+    origins.put(transaction, registry.main, origins.IMPORT_PREFIX, bottom, caller, base, ".")
+    transaction.commit("import", f"{base} as the base", caller, MAIN_BRANCH)
+
+
+def make_root(engine: Engine, layer: Layer, caller: Caller, mode: int) -> None:
+    """The root directory of a tree that starts empty."""
+    stamp = now()
+    record = encode_inode((mode, caller.uid, caller.gid, 2, DIRECTORY_BYTES, 0, stamp, stamp, stamp, 0))
+    records: list[Change] = [(ROOT_INO, FRESH, b"", MADE), (ROOT_INO, INODE, b"", record)]
+    engine.journal.append(BATCH, encode((layer.id, records)))
+    layer.apply(records)
