@@ -8,8 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
-from .support import facts, fails, opened, wait_until
+from .support import facts, fails, mount_only, opened, wait_until
 from .volumes import MountedVolume, heliosfs, scratch_directory
+
+pytestmark = mount_only
 
 
 def left(volume: MountedVolume) -> dict[str, object]:

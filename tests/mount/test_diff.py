@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, fails, user
+from .support import NOBODY, fails, mount_only, user
 from .volumes import MountedVolume, heliosfs
+
+pytestmark = mount_only
 
 ODD = "a\nb\t\"c\x01"
 LINES = [f"line {number}\n" for number in range(30)]

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .support import facts
+from .support import facts, mount_only
 from .volumes import MountedVolume, heliosfs
+
+pytestmark = mount_only
 
 
 @pytest.fixture
