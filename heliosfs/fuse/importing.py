@@ -121,7 +121,7 @@ class Importing:
         numbers = [self._table.number(inode) for inode in known if inode is not None and inode.lookups]
         parent = view.resolve(intake.path.rpartition(b"/")[0])
         above = self._table.number(parent)
-        names = [(above, intake.path.rpartition(b"/")[2])]
+        names = [(above, intake.path.rpartition(b"/")[2])] if intake.path != b"." else []
         if intake.directories[0] in view.inodes:
             target = self._table.number(view.inodes[intake.directories[0]])
             names += [(target, name) for name in intake.names]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, fails, mount_only, user
+from .support import NOBODY, fails, mount_only, tool, user
 from .volumes import MountedVolume, heliosfs
 
 pytestmark = mount_only
@@ -70,6 +70,7 @@ def test_names_by_command_and_as_files(changed: Path) -> None:
 @pytest.mark.parametrize("words", [["git", "apply"], ["patch", "-p1", "-s"]])
 def test_the_patch_applies(changed: Path, tmp_path: Path, words: list[str]) -> None:
     """All of it but the binary file, which a patch only names."""
+    tool(words[0])
     target = tmp_path / "copy"
     heliosfs("export", changed, "s", target)
     for name in ("binary", "typed", "link"):

@@ -103,3 +103,25 @@ def test_wrong_usage(volume: MountedVolume, child: Path) -> None:
     assert "no conflict" in heliosfs("resolve", volume.path, "f", "--ours", status=1)
     assert "no branch named" in heliosfs("merge", volume.path, "nobody", status=1)
     assert "neither branch has" in heliosfs("merge", volume.path, "child", "--", "nowhere", status=1)
+
+
+def test_some_paths_a_strategy_and_a_kill(volume: MountedVolume, child: Path) -> None:
+    ours = volume.path
+    for name in ("f", "g"):
+        (child / name).write_text(TEXT.replace("line 3\n", "theirs\n"))
+        (ours / name).write_text(TEXT.replace("line 3\n", "ours\n"))
+    (child / "new").write_text("new")
+    assert "neither branch has 'missing'" in heliosfs("merge", ours, "child", "--", "missing", status=1)
+    assert "is outside" in heliosfs("merge", ours, "child", "--", "/etc", status=1)
+    dry = merged(volume, "child", "--dry-run", status=1)
+    assert [each["path"] for each in dry["conflicts"]] == ["f", "g"] and not (ours / "new").exists()
+    words = ("merge", ours, "child", "--strategy", "theirs", "--json", "--", ours / "f")
+    report = json.loads(heliosfs(*words))
+    assert [each["path"] for each in report["decided"]] == ["f"] and report["conflicts"] == []
+    assert "theirs\n" in (ours / "f").read_text() and "ours\n" in (ours / "g").read_text()
+    volume.kill()
+    volume.mount()
+    assert "theirs\n" in (ours / "f").read_text() and not (ours / "new").exists()
+    assert merged(volume, "child", "--strategy", "ours")["conflicts"] == []
+    assert "ours\n" in (ours / "g").read_text() and (ours / "new").read_text() == "new"
+    assert json.loads(heliosfs("conflicts", ours, "--json")) == []
