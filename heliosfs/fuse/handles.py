@@ -134,6 +134,7 @@ class OpenDirectory:
         first = max(start - _NAMES_BEFORE, 0)
         inode, table = self.inode, self._table
         inodes, lookup = inode.view.inodes, inode.view.lookup
+        attributes, enter = table.attributes, table.enter
         for position in range(first, len(entries)):
             name, ino, kind = entries[position]
             try:
@@ -144,10 +145,11 @@ class OpenDirectory:
                     return
             if child is None or child.ino != ino:
                 continue
-            if not readdir_reply(token, FileNameT(name), table.attributes(child), position + _NAMES_BEFORE + 1):
+            # Not FileNameT(name), which is a call: this is the loop of every `find`.
+            if not readdir_reply(token, name, attributes(child), position + _NAMES_BEFORE + 1):
                 table.let_go(child)
                 return
-            table.enter(child)
+            enter(child)
         if self.extra is not None:
             self._reply_extra(max(start, len(entries) + _NAMES_BEFORE), token)
 

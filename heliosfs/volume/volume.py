@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, HeliosError, Refusal
-from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX
+from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX, UNCUT_BYTES_MAX
 from heliosfs.layers import persistence
 from heliosfs.layers.delta import FRESH, MADE
 from heliosfs.layers.layer import Layer
@@ -515,8 +515,8 @@ class Volume:
             return True
         if journal < FLUSH_JOURNAL_BYTES_MIN:
             return False
-        if idle:
-            return True
+        if idle or self.engine.journal.size() >= UNCUT_BYTES_MAX:
+            return True  # as it stands, requests wait for the cutter, though it may be done with most of that
         return sum(layer.unflushed_records for layer in self.registry.layers.values()) >= FLUSH_RECORDS_MAX
 
     def begin_flush(self) -> Flush:

@@ -3,6 +3,7 @@
 import pytest
 
 from heliosfs.volume import background
+from heliosfs.volume import volume as volume_module
 from heliosfs.volume.volume import Volume
 from tests.volume.conftest import CALLER
 
@@ -49,3 +50,22 @@ def test_there_is_no_pressure_without_a_backlog(volume: Volume) -> None:
     while volume.dirty():
         volume.step()
     assert volume.pressure() < 0.01
+
+
+def test_a_journal_that_is_cut_shrinks_soon(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is large requests wait for the cutter, which may have nothing left to do."""
+    monkeypatch.setattr(background, "UNCUT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(volume_module, "UNCUT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(volume_module, "FLUSH_JOURNAL_BYTES_MIN", 1)
+    volume.store.journal._segment_bytes, volume.store.journal._limit = 1 << 19, 0
+    view = volume.main.view
+    for number in range(30):
+        inode = view.make(view.root, b"%d" % number, 0o100644, CALLER)
+        view.write(inode, 0, number.to_bytes(4, "big") * (25 << 10))
+        view.closed(inode)
+    assert volume.pressure() > 1
+    while volume.dirty():
+        volume.step()
+    assert volume.flush_due()
+    volume.flush()
+    assert volume.pressure() < 1
