@@ -14,6 +14,9 @@ from typing import Any
 from benchmarks.rounds import Result
 from benchmarks.tree import Tree
 
+SMALL_SECONDS = 2e-4
+"""Operations quicker than this are told one by one, longer works as a whole."""
+
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which that share of them lies."""
@@ -92,9 +95,16 @@ class Table:
             return f"{_short(quantile(each, 0.5))} (p95 {_short(quantile(each, 0.95))})"
         if first.size:
             return f"{first.size / seconds / 1e6:.0f} MB/s"
-        if first.operations > 1 and seconds / first.operations < 2e-4:
+        if self._is_small(work):
             return _short(seconds / first.operations)
         return _short(seconds)
+
+    def _is_small(self, work: str) -> bool:
+        """Whether the time of one operation says more than that of the whole; the same for all places."""
+        results = [result for place in self._places for result in self._by.get((work, place), [])]
+        medians = [self.median(work, place) for place in self._places]
+        quickest = min(median for median in medians if median is not None)
+        return max(result.sample.operations for result in results) > 1 and quickest < SMALL_SECONDS
 
     def _spread(self, work: str, place: str) -> str:
         """How far the rounds lie apart: the least and the greatest, as shares of the median."""
