@@ -34,23 +34,28 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def start(mountpoint: str) -> None:
-    """Guard this process from now on. To be called by its first thread, before there are others."""
+    """Guard this process; does so when this returns. To be called by its first thread, before there are others."""
     daemon = os.getpid()
+    ready, on_guard = os.pipe()
     if os.fork() == 0:
         try:
             _guard(daemon, mountpoint)
         finally:
             os._exit(1)
+    os.close(on_guard)
+    # A daemon killed before the kernel was asked to tell would not be noticed: the child of a process that cannot
+    # die stays its child. So there is nothing that it could hang in until the guardian has let go of the pipe.
+    os.read(ready, 1)
+    os.close(ready)
 
 
 def _guard(daemon: int, mountpoint: str) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, {_TOLD, *_IGNORED})
+    _libc.prctl(_PR_SET_NAME, b"heliosfs-guard", 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, int(_TOLD), 0, 0, 0)
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             os.close(int(descriptor))
-    _libc.prctl(_PR_SET_NAME, b"heliosfs-guard", 0, 0, 0)
-    _libc.prctl(_PR_SET_PDEATHSIG, int(_TOLD), 0, 0, 0)
-    # It may have ended before the kernel was asked to tell.
     while os.getppid() == daemon and signal.sigwait({_TOLD, *_IGNORED}) != _TOLD:
         pass
     deadline = time.monotonic() + GRACE_SECONDS
