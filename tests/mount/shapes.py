@@ -270,6 +270,11 @@ class Writer:
         """Whether it has not ended by itself: only the end of the mount is a reason for that."""
         return self._process is not None and self._process.poll() is None
 
+    def has_begun(self) -> bool:
+        """Whether it has tried something in this run. Killed before that, the mount may be gone from under its path
+        when it makes its directory, and it would go on there."""
+        return b"try" in self._notes.read_bytes()
+
     def turns(self) -> int:
         """How many it has done in this run so far."""
         return self._notes.read_bytes().count(b"done")
