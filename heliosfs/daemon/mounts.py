@@ -70,9 +70,10 @@ def mount_around(path: str) -> Mount | None:
 def is_dead(path: str) -> bool:
     """Whether this is the mountpoint of a FUSE filesystem whose daemon is gone."""
     try:
-        os.stat(path)
+        # Not stat, which the kernel answers from what it remembers, long after the daemon is gone.
+        os.statvfs(path)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 

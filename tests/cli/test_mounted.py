@@ -175,6 +175,8 @@ def test_a_dead_mount_is_told_and_cleared_away(place: MountedVolume) -> None:
 def test_mounting_again_clears_a_dead_mount_away(place: MountedVolume) -> None:
     place.mount()
     (place.path / "file").write_text("content")
+    (place.path / "also").touch()
+    place.path.stat()  # so that the kernel knows the root and answers for the dead daemon
     kill_without_cleaning(place)
     place.mount()
     assert (place.path / "file").read_text() == "content"
