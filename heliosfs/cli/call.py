@@ -49,8 +49,12 @@ def tree_root(path: str) -> str:
         try:
             if os.stat(directory).st_dev != device:
                 break
-            if os.path.lexists(os.path.join(directory, CALL)) and _ours(device):
+            # Not os.path.lexists, which takes a dead daemon for an absent file.
+            os.lstat(os.path.join(directory, CALL))
+            if _ours(device):
                 return directory
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except OSError as error:
             raise _unreachable(path, error) from None
         if directory == "/":

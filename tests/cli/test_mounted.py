@@ -163,6 +163,8 @@ def test_umount_says_where_else_the_filesystem_is_mounted(place: MountedVolume) 
 def test_a_dead_mount_is_told_and_cleared_away(place: MountedVolume) -> None:
     place.mount()
     (place.path / "file").write_text("content")
+    (place.path / "also").touch()
+    place.path.stat()  # so that the kernel knows the root and answers for the dead daemon
     kill_without_cleaning(place)
     assert [mount["alive"] for mount in listed(place.path)] == [False]
     said = heliosfs("log", place.path, status=1)
