@@ -1,6 +1,7 @@
 """A store on a disk that gets full: writers are told at write, nothing acknowledged is lost, and it can be got out of.
 
-The disk is a tmpfs of fixed size that the test mounts, so it needs root.
+The disk is a tmpfs of fixed size, or an ext4 on a loop device, that the test mounts, so it needs root.
+HELIOSFS_TEST_DISKS=tmpfs,ext4 has every test done on both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,17 +27,36 @@ pytestmark = [mount_only, root_only]
 
 DISK_BYTES = 160 << 20
 PIECE_BYTES = 200_000
+DISKS = os.environ.get("HELIOSFS_TEST_DISKS", "tmpfs").split(",")
+
+EXT4_BYTES = DISK_BYTES + (12 << 20)
+"""With what an ext4 of that size takes for itself, most of it its journal."""
+
+
+def mount_disk(kind: str, options: str, base: Path) -> str:
+    """Mount a disk at BASE/store; why that cannot be, or nothing."""
+    if kind == "tmpfs":
+        words = ["-t", "tmpfs", "-o", options, "tmpfs"]
+    else:
+        image = base / "image"
+        image.touch()
+        os.truncate(image, EXT4_BYTES)
+        if shutil.which("mkfs.ext4") is None:
+            return "there is no mkfs.ext4"
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True, capture_output=True)
+        words = ["-t", "ext4", "-o", "loop", str(image)]
+    done = subprocess.run(["mount", *words, str(base / "store")], capture_output=True, check=False)
+    if done.returncode == 0 and kind == "ext4":
+        (base / "store" / "lost+found").rmdir()
+    return done.stderr.decode(errors="replace").strip() if done.returncode else ""
 
 
 @contextlib.contextmanager
-def on_small_disk(options: str) -> Iterator[MountedVolume]:
+def on_small_disk(options: str, kind: str = "tmpfs") -> Iterator[MountedVolume]:
     with scratch_directory() as base:
         (base / "store").mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(base / "store")], capture_output=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode(errors='replace').strip()}")
+        if refused := mount_disk(kind, options, base):
+            pytest.skip(f"no {kind} can be mounted here: {refused}")
         volume = MountedVolume(base)
         try:
             volume.mount()
@@ -51,12 +72,15 @@ def on_small_disk(options: str) -> Iterator[MountedVolume]:
                 subprocess.run(["umount", "-l", str(base / "store")], check=False)
 
 
-@pytest.fixture
-def small() -> Iterator[MountedVolume]:
+@pytest.fixture(params=DISKS)
+def small(request: pytest.FixtureRequest) -> Iterator[MountedVolume]:
     """Without states that are kept by themselves, which would hold what a test deletes when it takes long."""
-    with on_small_disk(f"size={DISK_BYTES}") as volume:
+    with on_small_disk(f"size={DISK_BYTES}", request.param) as volume:
         heliosfs("config", volume.path, "auto.interval", "off")
         yield volume
+
+
+every_disk = pytest.mark.parametrize("small", ["tmpfs", "ext4"], indirect=True)
 
 
 class Acknowledged:
@@ -107,6 +131,7 @@ class Acknowledged:
             assert found == content, f"{name}: {len(found)} bytes for {len(content)}"
 
 
+@every_disk
 def test_writers_are_told_and_nothing_is_lost(small: MountedVolume) -> None:
     known = Acknowledged(small.path, 1)
     assert known.fill("a") * PIECE_BYTES > DISK_BYTES / 4
@@ -181,6 +206,7 @@ def test_states_that_were_kept_by_themselves_go_first(small: MountedVolume) -> N
     known.check()
 
 
+@every_disk
 def test_full_when_it_is_killed_and_cleaned_up_unmounted(small: MountedVolume) -> None:
     known = Acknowledged(small.path, 4)
     known.fill("a")
