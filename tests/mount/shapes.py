@@ -137,9 +137,11 @@ class Git(Shape):
 
     def turn(self, number: int) -> None:
         place = self.home / str(number // self.COMMITS)
-        if not (place / ".git" / "HEAD").exists():
+        if not (place / ".git" / "made").exists():
+            # There is none, or the one that was being made when the mount was killed: git takes that for none.
             shutil.rmtree(place, ignore_errors=True)
             self._git(self.home, "init", "-q", str(place))
+            (place / ".git" / "made").touch()
         for lock in (place / ".git").rglob("*.lock"):
             lock.unlink()
         (place / f"file-{number % 10}").write_bytes(data_of(number)[:9000])
