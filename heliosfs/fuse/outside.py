@@ -11,6 +11,7 @@ from heliosfs.fuse.arguments import Arguments, name_in, paths_of, text_of
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.rights import Requester, check_is_owner, check_may_write
+from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.trees import Tree, name_of
 from heliosfs.volume import origins, working_states
 from heliosfs.volume.branch import Branch
@@ -78,7 +79,7 @@ class Outside:
         """Take in what the base has at some paths, before it is overwritten there."""
         check_is_owner(tree.root, requester)
         if self._volume.taking_in.needed():
-            self._volume.taking_in.take(paths_of(arguments))
+            await stepwise(self._volume.taking_in.take(paths_of(arguments)))
             await self._flush()
 
     async def end(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:

@@ -6,11 +6,12 @@ mutable layer, a snapshot to a frozen one.
 Invariants:
   1. Only a layer that is not frozen takes changes, and it is below no other layer. The exception is the layer that
      stands for a base, a directory outside: it is below all others and takes in what that directory has had all along.
+     What it is done with goes on to the sealed layer below it, whose root changes by that: see `settle`.
   2. The cutter may replace where bytes are (WRITTEN by CHUNK or INLINE) in any layer, never what they are.
   3. A sealed layer has a root that says the same as its deltas and all that was below; it keeps neither.
   4. `uncut` holds every inode number of which the layer has WRITTEN extents, `based` those with BASE extents.
-  5. What was changed since the last flush is in `unflushed` (records), `touched` (inode and extents) or
-     `cleared` (all of an inode): see `persistence`.
+  5. What was changed since the last flush is in `unflushed` (records), `touched` (inode and extents), `cleared` (all of
+     an inode) or `settled` (an inode that this layer has no more): see `persistence`.
 """
 
 from collections.abc import Callable
@@ -26,8 +27,8 @@ class Layer:
     """A state of a tree."""
 
     __slots__ = (
-        "based", "below", "cleared", "deltas", "depth", "frozen", "id", "lister", "records", "root", "row_changed",
-        "span", "stored", "touched", "uncut", "unflushed", "unflushed_records",
+        "based", "below", "cleared", "deltas", "depth", "frozen", "id", "lister", "records", "rewrite", "root",
+        "row_changed", "settled", "span", "stored", "touched", "uncut", "unflushed", "unflushed_records",
     )  # fmt: skip
 
     def __init__(self, layer_id: int, below: "Layer | None" = None, root: bytes | None = None) -> None:
@@ -51,6 +52,9 @@ class Layer:
         self.unflushed_records = 0
         self.touched: set[int] = set()
         self.cleared: set[int] = set()
+        self.settled: list[int] = []
+        self.rewrite = False
+        """The database is to forget first what records it has of this layer."""
         self.stored = False
         """The database has a row of this layer."""
         self.row_changed = True
@@ -178,6 +182,21 @@ class Layer:
             delta.extents.set(start, end, kind, source, skip)
         self.unflushed_records += len(extents)
         self._touch(ino, delta)
+
+    def settle(self, inos: list[int], root: bytes, records: int) -> None:
+        """Of the layer of a base: what it says of some inodes, so many records, is from now on in the sealed layer
+        below, by the root that this one gets."""
+        below = self.below
+        assert self.lister is not None and below is not None and below.root is not None
+        for ino in inos:
+            delta = self.deltas.pop(ino)
+            self.touched.discard(ino)
+            self.cleared.discard(ino)
+            if delta.stored:
+                self.settled.append(ino)
+        self.records = max(len(self.deltas), self.records - records)
+        below.root = root
+        below.row_changed = True
 
     def detach(self, ino: int) -> "Layer":
         """A private layer with what this one says of an inode that is about to be removed.

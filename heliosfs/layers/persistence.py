@@ -10,7 +10,7 @@ database says all that the layers in memory say.
 import msgspec
 
 from heliosfs.base.errors import Corruption
-from heliosfs.base.keys import EXTENT, INODE, key, split
+from heliosfs.base.keys import EXTENT, INO_BYTES, INODE, key, split
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.layer import Layer
 from heliosfs.store.database import LAYERS, RECORDS, Batch, Database
@@ -38,6 +38,9 @@ def collect(layer: Layer, batch: Batch) -> None:
             batch.delete_prefix(RECORDS, prefix)
         layer.row_changed = False
         layer.stored = True
+    if layer.rewrite:
+        batch.delete_prefix(RECORDS, prefix)
+    _delete_settled(layer, prefix, batch)
     for ino in layer.cleared:
         delta = layer.deltas.get(ino)
         if delta is not None:
@@ -46,11 +49,28 @@ def collect(layer: Layer, batch: Batch) -> None:
     _put_touched(layer, prefix, batch)
     layer.unflushed, layer.unflushed_records = [], 0
     layer.touched, layer.cleared = set(), set()
+    layer.settled, layer.rewrite = [], False
+
+
+def _delete_settled(layer: Layer, prefix: bytes, batch: Batch) -> None:
+    """Numbers in a row go at once: they were mostly given out so."""
+    first = last = -1
+    for ino in (*sorted(layer.settled), -1):
+        if ino == last + 1 and last >= 0:
+            last = ino
+            continue
+        if last >= 0:
+            batch.delete_between(RECORDS, prefix + _ino(first), prefix + _ino(last + 1))
+        first = last = ino
+
+
+def _ino(ino: int) -> bytes:
+    return ino.to_bytes(INO_BYTES, "big")
 
 
 def _put_all(prefix: bytes, ino: int, delta: Delta, batch: Batch) -> None:
     if delta.stored:
-        batch.delete_prefix(RECORDS, prefix + ino.to_bytes(5, "big"))
+        batch.delete_prefix(RECORDS, prefix + _ino(ino))
     for kind, suffix, value in delta.records():
         batch.put(RECORDS, prefix + key(ino, kind, suffix), _TOMBSTONE if value is None else _VALUE + value)
     if delta.extents is not None:
@@ -95,6 +115,7 @@ def _put_touched(layer: Layer, prefix: bytes, batch: Batch) -> None:
 def remember_all(layer: Layer) -> None:
     """After a flush that failed: let the next one write everything of this layer again."""
     layer.row_changed = True
+    layer.rewrite = layer.lister is not None
     layer.cleared = set(layer.deltas)
     for delta in layer.deltas.values():
         delta.stored = True

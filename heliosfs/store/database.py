@@ -98,7 +98,11 @@ class Batch:
         """Remove every key that begins with `prefix`."""
         end = after_prefix(prefix)
         assert end is not None, "a prefix is not empty and not all ones"
-        self._batch.delete_range(prefix, end, self._handles[family])
+        self.delete_between(family, prefix, end)
+
+    def delete_between(self, family: Family, start: bytes, end: bytes) -> None:
+        """Remove every key from `start` up to but without `end`."""
+        self._batch.delete_range(start, end, self._handles[family])
 
     def when_written(self, callback: Callable[[], None]) -> None:
         """Call back once the batch has been written, and not at all when that fails."""

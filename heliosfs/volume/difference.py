@@ -18,20 +18,21 @@ def touched_inodes(tree: Tree, a: Layer, b: Layer) -> set[int]:
     position = {id(layer): index for index, layer in enumerate(above_a)}
     found: set[int] = set()
     at: Layer | None = b
-    last = b
+    above_b: list[Layer] = []
     while at is not None:
         if id(at) in position:
             for layer in above_a[: position[id(at)]]:
                 found.update(layer.deltas)
             return found
         found.update(at.deltas)
-        last, at = at, at.below
+        above_b.append(at)
+        at = at.below
     for layer in above_a:
         found.update(layer.deltas)
-    for layer in (above_a[-1], last):
+    for layer in (*above_a, *above_b):
         if layer.lister is not None:
             found.update(_listed(layer))
-    root_a, root_b = above_a[-1].root or EMPTY, last.root or EMPTY
+    root_a, root_b = above_a[-1].root or EMPTY, above_b[-1].root or EMPTY
     found.update(split(record_key)[0] for record_key, _, _ in tree.diff(root_a, root_b))
     return found
 

@@ -62,7 +62,7 @@ class Flush:
         for layer_id in self._swept:
             persistence.remove(layer_id, batch)
         for layer in registry.layers.values():
-            if layer.row_changed or layer.unflushed or layer.touched or layer.cleared:
+            if layer.row_changed or layer.unflushed or layer.touched or layer.cleared or layer.settled:
                 persistence.collect(layer, batch)
                 self._layers.append(layer)
         self._refs, registry.changed_refs = registry.changed_refs, set()

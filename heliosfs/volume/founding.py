@@ -24,7 +24,8 @@ def found(registry: Registry, taking_in: TakingIn, base: str) -> None:
     """Make the main branch of a new volume. `base` is the path of a directory, or empty."""
     caller = Caller(os.getuid(), os.getgid(), os.getpid(), b"heliosfs")
     transaction = Transaction(registry)
-    bottom = transaction.new_layer(0) if base else 0
+    # What the base's layer is done with goes to one of its own below: see `settling`.
+    bottom = transaction.new_layer(transaction.new_layer(0)) if base else 0
     top = transaction.new_layer(bottom)
     record = BranchRecord(b"main", 0, top, 0, registry.allocate_number(), now(), caller.uid)
     transaction.put(branch_key(MAIN_BRANCH), refs.encode(record))

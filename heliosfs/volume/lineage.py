@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from heliosfs.base.keys import EXTENT, INO_BYTES, OFFSET_BYTES
-from heliosfs.base.records import CHUNK, HOLE, INLINE, Extent, decode_extent, decode_inode
+from heliosfs.base.records import BASE, CHUNK, HOLE, INLINE, Extent, decode_extent, decode_inode
 from heliosfs.layers import stack
 from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
@@ -107,8 +107,7 @@ class _Account:
         while bottom.root is None and bottom.below is not None:
             bottom = bottom.below
         if bottom.root is None:
-            # What is still in a base is not stored here.
-            return Layer(0) if bottom.lister is None else bottom
+            return bottom if bottom.empty or bottom.lister is not None else Layer(0)
         for visited, (_, node) in enumerate(self._engine.tree.visit(bottom.root, set()), start=1):
             if node.level == 0:
                 for record_key, value in zip(node.keys, node.values, strict=True):
@@ -174,6 +173,8 @@ class _Account:
 
     def _length(self, extent: Extent) -> int:
         start, end, kind, source, _ = extent
+        if kind == BASE:
+            return 0  # it is not stored here
         if kind == CHUNK:
             assert isinstance(source, bytes)
             return self._engine.objects.stored_length(source)

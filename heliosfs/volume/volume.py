@@ -427,9 +427,11 @@ class Volume:
                 self.time_machine.let_go(now())
             yield from self._seal_all(report)
             self.background.abandon_seal()
+            self.taking_in.pause()
             yield from collection.collect(self.registry, report, dry_run=dry_run, tight=tight)
         finally:
             self._collecting = False
+            self.taking_in.go_on()
         if not dry_run:
             self.upkeep.collected()
         return report
@@ -508,10 +510,10 @@ class Volume:
             return False
         if self.taking_in.complete():
             return True
-        journal = self.engine.journal.size_since(self._flush_position)
+        journal = self.engine.journal.head - self._flush_position
         if journal >= FLUSH_JOURNAL_BYTES:
             return True
-        if (journal if idle else journal >= FLUSH_JOURNAL_BYTES_MIN) and self.store.is_short_of_space():
+        if idle and journal and self.store.is_short_of_space():
             return True
         if journal < FLUSH_JOURNAL_BYTES_MIN:
             return False
