@@ -49,8 +49,8 @@ class Control:
             raise Refusal(errno.ENOENT)
         before, after = states
         if report.container == magic.DIFF:
-            return MadeFile(await self._verbs.diff_text(tree, before, after, requester))
-        return MadeFile(await self._verbs.changes_text(tree, before, after, requester))
+            return MadeFile(await self._verbs.comparing.diff_text(tree, before, after, requester))
+        return MadeFile(await self._verbs.comparing.changes_text(tree, before, after, requester))
 
     def has_report(self, tree: Tree, name: bytes) -> bool:
         """Whether a name is two states, or one, that there are."""

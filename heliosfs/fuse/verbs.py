@@ -11,8 +11,9 @@ from typing import Any
 from heliosfs.base.errors import Refusal
 from heliosfs.base.quoting import shown
 from heliosfs.fuse import magic
-from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, states_of, text_of
+from heliosfs.fuse.arguments import Arguments, name_in, notes_of, paths_of, text_of
 from heliosfs.fuse.commits import GroupCommit
+from heliosfs.fuse.comparing import Comparing
 from heliosfs.fuse.going_back import GoingBack
 from heliosfs.fuse.handles import Handles
 from heliosfs.fuse.importing import Importing
@@ -25,17 +26,15 @@ from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of, text
 from heliosfs.fuse.upkeep_verbs import UpkeepVerbs
-from heliosfs.layers.layer import Layer
-from heliosfs.volume import conflicts, lineage, log_check, merge, patch
+from heliosfs.volume import conflicts, lineage, log_check, merge
 from heliosfs.volume.branch import Branch, Snapshot
-from heliosfs.volume.changes import as_json, changes, names_text
 from heliosfs.volume.operations import Operation
-from heliosfs.volume.path_restore import check_known, clean_paths
-from heliosfs.volume.states import NOW
 from heliosfs.volume.time_machine import is_kept
 from heliosfs.volume.volume import Volume
 
-DIFF_FORMS = ("patch", "stat", "names", "json")
+MERGE_ATTEMPTS = 3
+"""A merge whose target changes again and again while it is prepared is done while requests wait after so many."""
+
 Verb = Callable[[Tree, Arguments, Requester], Awaitable[Any]]
 
 
@@ -68,6 +67,7 @@ class Verbs:
         self._reports: dict[int, dict[str, Any]] = {}
         """What the last restore, undo or merge of a branch did, by branch id."""
         self._going_back = GoingBack(volume, cache, handles, switcher, self._report)
+        self.comparing = Comparing(volume, cache, handles)
         keeping = Keeping(volume)
         importing = Importing(volume, trees, table, cache, acl)
         outside = Outside(volume, cache, handles, flush)
@@ -98,8 +98,8 @@ class Verbs:
             "branch.show": self._branch_show,
             "branch.rename": self._branch_rename,
             "branch.delete": self._branch_delete,
-            "changes": self._changes,
-            "diff": self._diff,
+            "changes": self.comparing.changes,
+            "diff": self.comparing.diff,
             "restore": self._going_back.restore,
             "undo": self._going_back.undo,
             "merge": self._merge,
@@ -158,54 +158,6 @@ class Verbs:
         except Refusal:
             return False
         return True
-
-    async def diff_text(self, tree: Tree, before: str, after: str | None, requester: Requester) -> bytes:
-        """The unified diff of two states."""
-        a, b = await self._compared(tree, before, after, requester)
-        return b"".join(patch.patch(self._volume.engine, a, b))
-
-    async def changes_text(self, tree: Tree, before: str, after: str | None, requester: Requester) -> bytes:
-        """The names of what differs between two states."""
-        a, b = await self._compared(tree, before, after, requester)
-        return names_text(changes(self._volume.engine, a, b))
-
-    async def _compared(self, tree: Tree, before: str, after: str | None, requester: Requester) -> tuple[Layer, Layer]:
-        """Two states to compare, which has to happen before anything else runs: one may be that of a live branch.
-
-        What differs may be what its owner lets nobody read, hence the check.
-        """
-        check_is_owner(tree.root, requester)
-        if self._handles.mappable:
-            await self._cache.write_back()
-        owner = tree.owner()
-        return self._volume.state(owner, before), self._volume.state(owner, NOW if after is None else after)
-
-    def _known_paths(self, arguments: Arguments, a: Layer, b: Layer) -> list[bytes]:
-        """The paths to which a comparison is limited."""
-        paths = clean_paths(paths_of(arguments))
-        check_known(self._volume.registry, paths, a, b, where="in neither of the two states")
-        return paths
-
-    async def _changes(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
-        a, b = await self._compared(tree, *states_of(arguments), requester)
-        paths = self._known_paths(arguments, a, b)
-        return [as_json(change) for change in changes(self._volume.engine, a, b, paths)]
-
-    async def _diff(self, tree: Tree, arguments: Arguments, requester: Requester) -> Any:
-        """A text; with the form "json" the text along with a list of the changes."""
-        form = text_of(arguments, "form", "patch")
-        if form not in DIFF_FORMS:
-            raise Refusal(errno.EINVAL, f"form is one of {', '.join(DIFF_FORMS)}")
-        a, b = await self._compared(tree, *states_of(arguments), requester)
-        paths = self._known_paths(arguments, a, b)
-        engine = self._volume.engine
-        if form == "stat":
-            return text(patch.stat_text(engine, a, b, paths))
-        found = changes(engine, a, b, paths) if form != "patch" else []
-        if form == "names":
-            return text(names_text(found))
-        diff = text(b"".join(patch.patch(engine, a, b, paths)))
-        return diff if form == "patch" else {"changes": [as_json(change) for change in found], "diff": diff}
 
     async def _status(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         return self.status(tree)
@@ -337,24 +289,13 @@ class Verbs:
         source = _find_below(tree, word)
         target = _find_below(tree, text_of(arguments, "into", "."))
         check_is_owner(target.view.root, requester)
-        paths = paths_of(arguments)
         dry_run = bool(arguments.get("dry_run"))
-        report = merge.Report()
-
-        def act() -> list[tuple[Branch, set[int]]]:
-            nonlocal report
-            report = self._volume.merge(
-                target,
-                source,
-                requester.caller(),
-                strategy=text_of(arguments, "strategy") if arguments.get("strategy") is not None else None,
-                paths=paths,
-                message=text_of(arguments, "message", ""),
-                dry_run=dry_run,
-            )
-            return [(target, report.changed)]
-
-        await self._switcher.switch(target, act)
+        options: dict[str, Any] = {
+            "strategy": text_of(arguments, "strategy") if arguments.get("strategy") is not None else None,
+            "paths": paths_of(arguments),
+            "message": text_of(arguments, "message", ""),
+        }
+        report = await self._merged(target, source, requester, options, dry_run)
         shown = merge.as_json(report, target)
         if dry_run:
             return {"verb": "merge", "branch": word, "dry_run": True, **shown}
@@ -362,6 +303,44 @@ class Verbs:
         await self._members_changed(self._trees.add(target), magic.SNAPSHOTS, *(names if report.conflicts else ()))
         self._report(target, {"verb": "merge", "branch": word, **shown, "changes": len(report.changes)})
         return {"verb": "merge", "branch": word, **shown}
+
+    async def _merged(
+        self, target: Branch, source: Branch, requester: Requester, options: dict[str, Any], dry_run: bool
+    ) -> merge.Report:
+        """Merge, in steps as long as the target is left alone meanwhile."""
+        for _ in range(MERGE_ATTEMPTS - 1):
+            if self._handles.mappable:
+                await self._cache.write_back()
+            steps = merge.prepare(self._volume.registry, target, source, requester.caller(), **options)
+            prepared: merge.Prepared = await stepwise(steps)
+            try:
+                if dry_run or await self._switched(target, prepared):
+                    return prepared.report
+            finally:
+                prepared.release()
+        report = merge.Report()
+
+        def act() -> list[tuple[Branch, set[int]]]:
+            nonlocal report
+            report = self._volume.merge(target, source, requester.caller(), **options)
+            return [(target, report.changed)]
+
+        await self._switcher.switch(target, act)
+        return report
+
+    async def _switched(self, target: Branch, prepared: merge.Prepared) -> bool:
+        """Switch the target to what was prepared, unless it has changed."""
+        done = False
+
+        def act() -> list[tuple[Branch, set[int]]]:
+            nonlocal done
+            if not prepared.is_current():
+                return []
+            done = True
+            return [(target, prepared.commit().changed)]
+
+        await self._switcher.switch(target, act)
+        return done
 
     async def _conflicts(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
         return conflicts.open_conflicts(tree.branch())

@@ -81,7 +81,7 @@ class HardLinks:
 
     def settle(self, file: _Linked) -> bool:
         """After the name is in: whether it was the last one."""
-        for view in self._registry.views.values():
+        for view in (*self._registry.views.values(), *self._registry.drafts):
             inode = view.inodes.get(file.ino)
             if inode is not None:
                 inode.nlink = file.links

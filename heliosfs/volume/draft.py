@@ -1,7 +1,8 @@
 """A new state of a branch in the making: all of it becomes the branch's state at once, or nothing does.
 
 The draft is a layer above the branch's state to which no ref leads. A crash leaves it unreachable, and it is swept.
-From the making of a draft to its end the volume must not do anything else.
+From the making of a draft to its end the volume must not do anything else, unless the draft's layers are held; then
+`is_current` says whether the branch is still what the draft was made from.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,11 @@ class Draft:
         self.before = registry.layers[before]
         self.layer = registry.layers[layer]
         self.view = View(registry.engine, branch.view.number, self.layer, read_only=False)
+
+    def is_current(self) -> bool:
+        """Whether the branch has had no change since."""
+        branch, top = self._branch, self._branch.view.top
+        return not branch.dropped and top.empty and top.below is self.before
 
     def commit(
         self,

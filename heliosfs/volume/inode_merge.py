@@ -3,13 +3,14 @@
 from stat import S_IFMT, S_IFREG, S_IMODE
 from typing import TypeVar
 
+from heliosfs.base.steps import Steps
 from heliosfs.layers import stack
 from heliosfs.view.inode import Inode
 from heliosfs.view.view import View
 from heliosfs.volume.conflicts import ATTRIBUTES, CONTENT, TYPE, foreign
 from heliosfs.volume.reader import Reader
 from heliosfs.volume.sides import Slot, differences, is_directory
-from heliosfs.volume.text_merge import TEXT_BYTES_MAX, is_text, merge_texts
+from heliosfs.volume.text_merge import TEXT_BYTES_MAX, is_text, merge_in_steps
 
 Value = TypeVar("Value")
 
@@ -25,8 +26,8 @@ class InodeMerge:
         self._stamp = stamp
         """The modification time of what changes: all the same, so that none seems older than what was made of it."""
 
-    def merge(self, place: Slot | None, old: int | None, ours: int, theirs: int) -> tuple[int, list[str]]:
-        """Bring in what they changed; the inode that is ours since, and the kinds of conflict.
+    def merge(self, place: Slot | None, old: int | None, ours: int, theirs: int) -> Steps[tuple[int, list[str]]]:
+        """Bring in what they changed, in steps; the inode that is ours since, and the kinds of conflict.
 
         `old` is None for a directory that both made.
 
@@ -55,7 +56,7 @@ class InodeMerge:
         inode = self._view.inode(ours)
         conflicts: list[str] = []
         if "content" in changed:
-            content = self._merged(old, ours, theirs, "content" in kept)
+            content = yield from self._merged(old, ours, theirs, "content" in kept)
             if content is None:
                 conflicts.append(CONTENT)
             else:
@@ -64,7 +65,7 @@ class InodeMerge:
             conflicts.append(ATTRIBUTES)
         return inode.ino, conflicts
 
-    def _merged(self, old: int, ours: int, theirs: int, both: bool) -> bytes | bool | None:
+    def _merged(self, old: int, ours: int, theirs: int, both: bool) -> Steps[bytes | bool | None]:
         """The content that a file gets: bytes, True for theirs, False for ours as it is; None in a conflict."""
         if not both:
             return True
@@ -75,7 +76,9 @@ class InodeMerge:
         if any(S_IFMT(record.mode) != S_IFREG or record.size > TEXT_BYTES_MAX for record in records):
             return None
         texts = [reader.content(ino, 0, record.size) for (reader, ino), record in zip(versions, records, strict=True)]
-        return merge_texts(*texts) if all(map(is_text, texts)) else None
+        if not all(map(is_text, texts)):
+            return None
+        return (yield from merge_in_steps(*texts))
 
     def _put(self, inode: Inode, place: Slot | None, theirs: int, content: bytes | bool) -> Inode:
         """Give a file its content. Other names of it keep theirs, if they replaced the file under this one."""

@@ -12,11 +12,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isqrt
 
+from heliosfs.base.steps import Steps, finish
+
 Block = tuple[int, int, int]
 """(index in the old lines, index in the new lines, how many are the same from there on)."""
 
 DIFFERENCES_MAX = 600
 """The longest script that is looked for at once: some 0.2 s and 3 MB."""
+
+_STEP_WORK = 20_000
+"""Points of a script that are looked at in one step: some 5 ms."""
 
 WORK_MAX = 600_000
 """Steps spent on one pair of texts beyond what is proportional to their length: about 1 s."""
@@ -24,6 +29,11 @@ WORK_MAX = 600_000
 
 def matching_blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
     """The lines that both have, in order, adjacent ones joined."""
+    return finish(matching_in_steps(old, new))
+
+
+def matching_in_steps(old: Sequence[bytes], new: Sequence[bytes]) -> Steps[list[Block]]:
+    """The same in steps."""
     numbers: dict[bytes, int] = {}
     left = [numbers.setdefault(line, len(numbers)) for line in old]
     right = [numbers.setdefault(line, len(numbers)) for line in new]
@@ -41,7 +51,8 @@ def matching_blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
         if low == high or start == end or work < 0:
             continue
         limit = min(DIFFERENCES_MAX, isqrt(work))
-        blocks = shortest(left[low:high], right[start:end], limit)
+        yield
+        blocks = yield from _shortest(left[low:high], right[start:end], limit)
         if blocks is not None:
             found.extend((low + i, start + j, count) for i, j, count in blocks)
             differences = high - low + end - start - 2 * sum(count for _, _, count in blocks)
@@ -73,12 +84,21 @@ def _common_suffix(left: list[int], right: list[int], low: int, high: int, start
 
 def shortest(left: Sequence[int], right: Sequence[int], limit: int = DIFFERENCES_MAX) -> list[Block] | None:
     """The blocks of the shortest script, None when it has more than `limit` lines."""
+    return finish(_shortest(left, right, limit))
+
+
+def _shortest(left: Sequence[int], right: Sequence[int], limit: int) -> Steps[list[Block] | None]:
     rows, columns = len(left), len(right)
     if abs(rows - columns) > limit:
         return None
     furthest = {1: 0}
     history: list[dict[int, int]] = []
+    work = 0
     for differences in range(min(rows + columns, limit) + 1):
+        work += differences
+        if work > _STEP_WORK:
+            work = 0
+            yield
         history.append(furthest.copy() if differences else {1: 0})
         for diagonal in range(-differences, differences + 1, 2):
             down = diagonal == -differences or (

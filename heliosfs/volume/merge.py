@@ -2,22 +2,27 @@
 
 The base is the newest state that both contain: see `ancestry`. What is merged is noted at the target, so that the
 next merge, either way, begins there. A merge of some paths only is not noted: the rest is still to be merged.
+
+A merge is prepared in steps between which requests run: it compares frozen states and writes into a draft. Then it is
+committed at once, unless the target has changed meanwhile: then it has to be prepared anew.
 """
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
+from heliosfs.base.steps import Steps, finish
 from heliosfs.layers.layer import Layer
 from heliosfs.view.inode import Caller
 from heliosfs.volume import refs
 from heliosfs.volume.ancestry import common_base, with_merge
 from heliosfs.volume.branch import Branch
-from heliosfs.volume.changes import Change, changes
+from heliosfs.volume.changes import Change, changes_in_steps
 from heliosfs.volume.changes import as_json as change_as_json
 from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, open_merge, theirs_name
 from heliosfs.volume.conflicts import as_json as conflict_as_json
@@ -47,6 +52,30 @@ class Report:
         """Inodes of the target that may have changed."""
 
 
+class Prepared:
+    """A merge that can be committed. To be let go of in the end."""
+
+    def __init__(self, report: Report, draft: Draft | None, commit: Callable[[], None], held: ExitStack) -> None:
+        self.report = report
+        self._draft = draft
+        self._commit = commit
+        self._held = held
+
+    def is_current(self) -> bool:
+        """Whether what it was made for is still so."""
+        return self._draft is None or self._draft.is_current()
+
+    def commit(self) -> Report:
+        """Make it the state of the target; what was done."""
+        self._commit()
+        self.release()
+        return self.report
+
+    def release(self) -> None:
+        """It is not needed any more."""
+        self._held.close()
+
+
 def merge(
     registry: Registry,
     target: Branch,
@@ -59,6 +88,24 @@ def merge(
     dry_run: bool = False,
 ) -> Report:
     """Merge what `source` has changed into `target`. With `dry_run` only say what would come of it."""
+    prepared = finish(prepare(registry, target, source, caller, strategy=strategy, paths=paths, message=message))
+    try:
+        return prepared.report if dry_run else prepared.commit()
+    finally:
+        prepared.release()
+
+
+def prepare(
+    registry: Registry,
+    target: Branch,
+    source: Branch,
+    caller: Caller,
+    *,
+    strategy: str | None = None,
+    paths: Iterable[bytes] = (),
+    message: str = "",
+) -> Steps[Prepared]:
+    """Find out, in steps, what a merge changes."""
     if target is source:
         raise Refusal(errno.EINVAL, "a branch cannot be merged into itself")
     if strategy is not None and strategy not in STRATEGIES:
@@ -71,17 +118,39 @@ def merge(
     base = found or Layer(0)
     wanted = [path.strip(b"/") or b"." for path in paths]
     _check_paths(registry, wanted, (base, draft.before, theirs))
-    report = Report()
-    if base is theirs:
-        return report
+    with ExitStack() as held:
+        held.enter_context(registry.holding(base, draft.layer, theirs))
+        registry.drafts.append(draft.view)
+        held.callback(registry.drafts.remove, draft.view)
+        report = Report()
+        if base is theirs:
+            return Prepared(report, None, lambda: None, held.pop_all())
+        yield from _fill(registry, draft, report, (base, theirs), strategy, wanted)
+
+        def commit() -> None:
+            if open_merge(target) is not None:
+                raise Refusal(errno.EBUSY, "an earlier merge has open conflicts: resolve those first")
+            nothing_new = bool(wanted) and not report.changes and not report.conflicts
+            if not nothing_new:
+                _commit(registry, draft, report, (target, source), (found, theirs), caller, message, bool(wanted))
+
+        return Prepared(report, draft, commit, held.pop_all())
+
+
+def _fill(
+    registry: Registry,
+    draft: Draft,
+    report: Report,
+    states: tuple[Layer, Layer],
+    strategy: str | None,
+    wanted: list[bytes],
+) -> Generator[None, None, None]:
+    """Put into the draft what the target is to become."""
+    base, theirs = states
     three_way = ThreeWay(draft.view, base, draft.before, theirs, wanted)
-    report.conflicts = three_way.run()
+    report.conflicts = yield from three_way.run()
     _decide(report, strategy, Taker(draft.view, Reader(registry.engine, theirs)))
-    report.changes = changes(registry.engine, draft.before, draft.layer)
-    nothing_new = bool(wanted) and not report.changes and not report.conflicts
-    if not dry_run and not nothing_new:
-        _commit(registry, draft, report, (target, source), (found, theirs), caller, message, bool(wanted))
-    return report
+    report.changes = yield from changes_in_steps(registry.engine, draft.before, draft.layer)
 
 
 def as_json(report: Report, target: Branch) -> dict[str, Any]:

@@ -4,8 +4,9 @@ Files are text when git would say so. What the dialect cannot express stands in 
 which both tools pass over: directories, special files, owners, extended attributes, modes beyond the executable bit.
 A diff with a binary file in it says so as git does, and is then for reading alone.
 
-The diff is made file by file while it is iterated. Both states have to stay as they are meanwhile: that of a
-branch that goes on changing is to be consumed at once, or frozen first.
+The diff is made piece by piece while it is iterated, in steps of some ms: an empty piece is a step without anything to
+say. Both states have to stay as they are meanwhile: that of a branch that goes on changing is to be consumed at once,
+or frozen first.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,12 @@ from itertools import chain
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_IMODE, S_IXUSR
 from typing import Final, NamedTuple
 
+from heliosfs.base.steps import Steps, finish
 from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
-from heliosfs.volume.changes import ADDED, DELETED, MODIFIED, RETYPED, Change, File, changes
+from heliosfs.volume.changes import ADDED, DELETED, MODIFIED, RETYPED, Change, File, changes_in_steps
 from heliosfs.volume.git_names import header_name, quoted
-from heliosfs.volume.line_diff import Block, matching_blocks
+from heliosfs.volume.line_diff import Block, matching_in_steps
 from heliosfs.volume.reader import Reader
 
 CONTEXT_LINES = 3
@@ -67,14 +69,21 @@ class Count(NamedTuple):
 def patch(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> Iterator[bytes]:
     """The patch that makes state `b` of state `a`, piece by piece; with `paths`, that of what is there or below."""
     for pair in _pairs(engine, a, b, paths):
+        if pair is None:
+            yield b""
+            continue
         yield from pair.remarks
         if pair.old is not None or pair.new is not None:
             yield from _section(pair.old, pair.new)
 
 
-def counts(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> Iterator[Count]:
-    """How much each file changed."""
-    for old, new, _ in _pairs(engine, a, b, paths):
+def counts(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> Iterator[Count | None]:
+    """How much each file changed; None for a step without one."""
+    for pair in _pairs(engine, a, b, paths):
+        yield None
+        if pair is None:
+            continue
+        old, new, _ = pair
         side = new or old
         if side is None:
             continue
@@ -84,15 +93,24 @@ def counts(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> I
             yield Count(side.path, old_path, None, None, *sizes)
         else:
             before, after = _lines(old), _lines(new)
-            same = sum(count for _, _, count in matching_blocks(before, after))
+            matching = matching_in_steps(before, after)
+            same = sum(count for _, _, count in (yield from matching))
             yield Count(side.path, old_path, len(after) - same, len(before) - same, *sizes)
 
 
 def stat_text(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> bytes:
     """How much each file changed, in a table for people, with a sum below."""
+    return finish(stat_in_steps(engine, a, b, paths))
+
+
+def stat_in_steps(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes] = ()) -> Steps[bytes]:
+    """The same in steps. Neither state may change meanwhile."""
     rows = []
     added = removed = 0
     for count in counts(engine, a, b, paths):
+        yield
+        if count is None:
+            continue
         name = quoted(count.path)
         if count.old_path is not None:
             name = quoted(count.old_path) + b" => " + name
@@ -119,9 +137,10 @@ def human(size: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
-def _pairs(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes]) -> Iterator[_Pair]:
+def _pairs(engine: Engine, a: Layer, b: Layer, paths: Iterable[bytes]) -> Iterator[_Pair | None]:
+    """The sections; None for a step without one."""
     before, after = Reader(engine, a), Reader(engine, b)
-    for change in changes(engine, a, b, paths, flat=True):
+    for change in (yield from changes_in_steps(engine, a, b, paths, flat=True)):
         old_path = change.path if change.old_path is None else change.old_path
         old = _side(before, old_path, change.before)
         new = _side(after, change.path, change.after)
@@ -161,6 +180,9 @@ def _section(old: _Side | None, new: _Side | None) -> Iterator[bytes]:
     if all(text is not None for text in texts):
         hunks = _hunks(_lines(old), _lines(new))
         first = next(hunks, None)
+        while first == b"":
+            yield first
+            first = next(hunks, None)
         names = b"" if first is None else b"--- %b\n+++ %b\n" % (_named(b"a/", old), _named(b"b/", new))
         if header or first is not None:
             yield _begin(old, new) + header + names
@@ -210,8 +232,16 @@ def _lines(side: _Side | None) -> list[bytes]:
 
 
 def _hunks(old: list[bytes], new: list[bytes]) -> Iterator[bytes]:
-    """The hunks that make `new` of `old`."""
-    for group in _groups(_edits(matching_blocks(old, new), len(old), len(new))):
+    """The hunks that make `new` of `old`; empty ones for steps on the way to the first one."""
+    matching = matching_in_steps(old, new)
+    while True:
+        try:
+            next(matching)
+        except StopIteration as stop:
+            blocks: list[Block] = stop.value
+            break
+        yield b""
+    for group in _groups(_edits(blocks, len(old), len(new))):
         low, start = max(group[0][0] - CONTEXT_LINES, 0), max(group[0][2] - CONTEXT_LINES, 0)
         high, end = min(group[-1][1] + CONTEXT_LINES, len(old)), min(group[-1][3] + CONTEXT_LINES, len(new))
         pieces = [b"@@ -%b +%b @@\n" % (_range(low, high), _range(start, end))]

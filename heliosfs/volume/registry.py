@@ -5,6 +5,7 @@ The same code runs when an operation happens and when the journal is replayed, s
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import VIEW_BITS
@@ -69,6 +70,9 @@ class Registry:
         """What was set, by name."""
         self.sweep_due = False
         """Some layer may have become unreachable."""
+        self._held: list[tuple[Layer, ...]] = []
+        self.drafts: list[View] = []
+        """Views of what is to become the state of a branch. Their layers are held."""
 
     @property
     def main(self) -> Branch:
@@ -289,6 +293,16 @@ class Registry:
                 )
         return found
 
+    @contextmanager
+    def holding(self, *layers: Layer) -> Iterator[None]:
+        """Keep some states for work that goes on between requests, whatever becomes of their names."""
+        self._held.append(layers)
+        try:
+            yield
+        finally:
+            self._held.remove(layers)
+            self.sweep_due = True
+
     def reachable(self) -> set[int]:
         """The ids of the layers that something still refers to."""
         found: set[int] = set()
@@ -321,6 +335,8 @@ class Registry:
             yield snapshot.state
         for view in self.views.values():
             yield view.top
+        for layers in self._held:
+            yield from layers
         for orphan in self.engine.orphans:
             if orphan.below is not None:
                 yield orphan.below

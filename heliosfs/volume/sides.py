@@ -13,6 +13,7 @@ from stat import S_IFDIR, S_IFMT
 
 from heliosfs.base.keys import ROOT_INO
 from heliosfs.base.records import ENTRY_TYPE_BITS
+from heliosfs.base.steps import Steps
 from heliosfs.layers import stack
 from heliosfs.volume.reader import Reader, same_content
 
@@ -58,8 +59,13 @@ def _same_data(before: Reader, old: int, after: Reader, new: int) -> bool:
     return same_content(before, old, after, new, left.size)
 
 
+_STEP_INODES = 64
+"""Looked at in one step: about 1 ms."""
+
+
 class Side:
-    """One state beside the base. `other` is the side that new directories are to be matched with."""
+    """One state beside the base, of use after `find_changes`. `other` is the side that new directories are to be
+    matched with."""
 
     def __init__(self, base: Reader, state: Reader, touched: set[int], other: "Side | None" = None) -> None:
         self.base = base
@@ -74,7 +80,6 @@ class Side:
         """Home -> the directory that stands for it."""
         self._homes: dict[int, int] = {ROOT_INO: ROOT_INO}
         self._actual: dict[int, int | None] = {}
-        self._find_changes()
 
     # Directories
 
@@ -138,10 +143,13 @@ class Side:
         """All slots of an inode in this state, sorted."""
         return sorted((self.home(directory), name) for directory, name in self.state.names(ino))
 
-    def _find_changes(self) -> None:
+    def find_changes(self) -> Steps[None]:
+        """Fill what is told here, in steps."""
         lost: dict[Slot, int] = {}
         gained: dict[Slot, int] = {}
-        for ino in sorted(self.touched - {ROOT_INO}):
+        for count, ino in enumerate(sorted(self.touched - {ROOT_INO})):
+            if count % _STEP_INODES == 0:
+                yield
             if is_directory(self.state, ino) and self.home(ino) != ino:
                 self.stand_ins[self.home(ino)] = ino
                 continue

@@ -7,10 +7,11 @@ other, they must have made the same of them; otherwise nothing is merged.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from heliosfs.volume.line_diff import matching_blocks
+from heliosfs.base.steps import Steps, finish
+from heliosfs.volume.line_diff import matching_in_steps
 
 TEXT_BYTES_MAX = 8 << 20
-"""A larger file is not merged by line: it is held in memory three times, and the merge runs in one go."""
+"""A larger file is not merged by line: it is held in memory three times."""
 
 _LOOKED_AT = 8192
 """A text has no zero byte in its beginning: the rule of git and grep."""
@@ -31,12 +32,18 @@ def is_text(data: bytes) -> bool:
 
 def merge_texts(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
     """Both changes of the base in one text; None when they meet."""
+    return finish(merge_in_steps(base, ours, theirs))
+
+
+def merge_in_steps(base: bytes, ours: bytes, theirs: bytes) -> Steps[bytes | None]:
+    """The same in steps."""
     if ours == theirs or base == theirs:
         return ours
     if base == ours:
         return theirs
     lines = _lines(base)
-    left, right = _edits(lines, _lines(ours)), _edits(lines, _lines(theirs))
+    left = yield from _edits(lines, _lines(ours))
+    right = yield from _edits(lines, _lines(theirs))
     merged: list[bytes] = []
     at = i = j = 0
     while i < len(left) or j < len(right):
@@ -65,10 +72,11 @@ def _lines(text: bytes) -> list[bytes]:
     return [part + b"\n" for part in parts] + ([last] if last else [])
 
 
-def _edits(old: list[bytes], new: list[bytes]) -> list[_Edit]:
+def _edits(old: list[bytes], new: list[bytes]) -> Steps[list[_Edit]]:
     found = []
     i = j = 0
-    for start, other, count in [*matching_blocks(old, new), (len(old), len(new), 0)]:
+    blocks = yield from matching_in_steps(old, new)
+    for start, other, count in [*blocks, (len(old), len(new), 0)]:
         if start > i or other > j:
             found.append(_Edit(i, start, new[j:other]))
         i, j = start + count, other + count

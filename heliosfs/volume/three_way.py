@@ -14,12 +14,13 @@ from typing import NamedTuple
 from heliosfs.base.clock import now
 from heliosfs.base.keys import ROOT_INO
 from heliosfs.base.records import ENTRY_TYPE_BITS
+from heliosfs.base.steps import Steps
 from heliosfs.layers import stack
 from heliosfs.layers.layer import Layer
 from heliosfs.view.inode import Inode
 from heliosfs.view.view import View
 from heliosfs.volume.conflicts import BOTH_ADDED, DELETED_BY_THEM, DELETED_BY_US, RENAMED, foreign
-from heliosfs.volume.difference import touched_inodes
+from heliosfs.volume.difference import touched_in_steps
 from heliosfs.volume.inode_merge import InodeMerge
 from heliosfs.volume.reader import Reader
 from heliosfs.volume.refs import ConflictRecord
@@ -79,8 +80,8 @@ class ThreeWay:
         self.base = Reader(engine, base)
         self.mine = Reader(engine, ours)
         self.their = Reader(engine, theirs)
-        self.ours = Side(self.base, self.mine, touched_inodes(engine.tree, base, ours))
-        self.theirs = Side(self.base, self.their, touched_inodes(engine.tree, base, theirs), self.ours)
+        self.ours = Side(self.base, self.mine, set())
+        self.theirs = Side(self.base, self.their, set(), self.ours)
         self._wanted_paths = list(paths)
         self._inodes = InodeMerge(view, self.base, self.mine, self.their, now())
         self._open: list[_Open] = []
@@ -91,6 +92,9 @@ class ThreeWay:
         """Places, in our tree, of names that go."""
         self._held: set[Slot] = set()
         """Places that do not become free because of a conflict at them."""
+        self._vacant: set[Slot] = set()
+        """Places that become free, and directories that go, once it is decided what is moved and removed."""
+        self._leaving: set[int] = set()
         self._kept: set[int] = set()
         """Directories of the base that they deleted and we keep as they are."""
         self._unplaced: set[int] = set()
@@ -103,19 +107,33 @@ class ThreeWay:
         self._adopted: dict[int, int] = {}
         """Inode of theirs -> the number under which it was put in."""
 
-    def run(self) -> list[ConflictRecord]:
-        """Change the view; what was left open."""
+    def run(self) -> Steps[list[ConflictRecord]]:
+        """Change the view, in steps; what was left open. None of the three states may change meanwhile."""
+        yield from self._compare()
         if self.base.record(ROOT_INO) is not None and self._wanted(b"."):
-            for kind in self._inodes.merge(None, ROOT_INO, ROOT_INO, ROOT_INO)[1]:
+            for kind in (yield from self._inodes.merge(None, ROOT_INO, ROOT_INO, ROOT_INO))[1]:
                 self._open.append(_Open(kind, ROOT_INO, b".", b".", b"."))
-        for _, slot in sorted((self.base.path(slot), slot) for slot in self.theirs.changed_slots()):
-            self._decide(slot)
-        self._choose_additions()
-        self._find_places()
-        for _, addition in self._by_path(self._additions):
+        changed: list[tuple[bytes, Slot]] = []
+        for slot in self.theirs.changed_slots():
+            changed.append((self.base.path(slot), slot))
+            yield
+        for _, slot in sorted(changed):
+            yield from self._decide(slot)
+            yield
+        yield from self._choose_additions()
+        yield from self._find_places()
+        for _, addition in (yield from self._by_path(self._additions)):
             self._check_addition(addition)
-        self._carry_out()
+            yield
+        yield from self._carry_out()
         return self._conflicts()
+
+    def _compare(self) -> Steps[None]:
+        """Find what each side did."""
+        tree, base = self.view.engine.tree, self.base.layer
+        for side in (self.ours, self.theirs):
+            side.touched = yield from touched_in_steps(tree, base, side.state.layer)
+            yield from side.find_changes()
 
     def _conflicts(self) -> list[ConflictRecord]:
         found = []
@@ -138,7 +156,7 @@ class ThreeWay:
 
     # What becomes of the names that the base has
 
-    def _decide(self, slot: Slot) -> None:
+    def _decide(self, slot: Slot) -> Steps[None]:
         old = child(self.base, slot)
         assert old is not None
         ours, theirs = self.ours.fate(slot), self.theirs.fate(slot)
@@ -155,7 +173,7 @@ class ThreeWay:
                 self._unplaced.add(theirs[1])
         else:
             self._decide_place(slot, ours, theirs)
-            self._merge_inode(_At(self._place(ours[0]), slot, theirs[0]), old, ours[1], theirs[1])
+            yield from self._merge_inode(_At(self._place(ours[0]), slot, theirs[0]), old, ours[1], theirs[1])
 
     def _decide_place(self, slot: Slot, ours: tuple[Slot, int], theirs: tuple[Slot, int]) -> None:
         if theirs[0] in (slot, ours[0]):
@@ -198,34 +216,46 @@ class ThreeWay:
 
     # What can be where
 
-    def _choose_additions(self) -> None:
-        for path, addition in self._by_path([_Addition(ino, slot) for slot, ino in self.theirs.added.items()]):
+    def _choose_additions(self) -> Steps[None]:
+        added = [_Addition(ino, slot) for slot, ino in self.theirs.added.items()]
+        for path, addition in (yield from self._by_path(added)):
             leads = is_directory(self.their, addition.ino) and any(
                 wanted.startswith(path + b"/") for wanted in self._wanted_paths
             )
             if leads or self._wanted(path):
                 self._additions.append(addition)
+            yield
         for home, ino in self.theirs.stand_ins.items():
             mine = self.ours.actual(home)
             if self.base.record(home) is None and mine is not None:
                 slot = self.theirs.names(ino)[0]
-                self._merge_inode(_At(self._place(slot), None, slot), None, mine, ino)
+                yield from self._merge_inode(_At(self._place(slot), None, slot), None, mine, ino)
+            yield
 
-    def _by_path(self, additions: list[_Addition]) -> list[tuple[bytes, _Addition]]:
-        return sorted((self.theirs.path(addition.target), addition) for addition in additions)
+    def _by_path(self, additions: list[_Addition]) -> Steps[list[tuple[bytes, _Addition]]]:
+        found: list[tuple[bytes, _Addition]] = []
+        for addition in additions:
+            found.append((self.theirs.path(addition.target), addition))
+            yield
+        return sorted(found)
 
-    def _find_places(self) -> None:
+    def _find_places(self) -> Steps[None]:
         """Give up the moves that are not possible, and those that depended on them."""
         while True:
             removable = self._removable(self._vacated())
-            self._find_new_directories(removable)
-            hopeless = [
-                move for move in self._moves if not self._is_free(move.target, removable) or self._is_circular(move)
-            ]
+            yield
+            self._vacant, self._leaving = self._vacated(), removable
+            yield from self._find_new_directories()
+            targets = {move.ino: move.target for move in self._moves if is_directory(self.mine, move.ino)}
+            hopeless: set[_Move] = set()
+            for move in self._moves:
+                yield
+                if not self._is_free(move.target) or self._is_circular(move, targets):
+                    hopeless.add(move)
             if not hopeless:
                 break
             self._moves = [move for move in self._moves if move not in hopeless]
-            for move in hopeless:
+            for move in sorted(hopeless):
                 self._conflict(RENAMED, move.ino, _At(move.source, move.origin, move.target))
         emptied = self._removable(self._vacated() | self._held)
         for removal in self._removals:
@@ -234,6 +264,7 @@ class ThreeWay:
                     self._conflict(DELETED_BY_THEM, removal.ino, _At(removal.source, removal.origin, None))
                 self._kept.add(removal.home)
         self._removals = [removal for removal in self._removals if removal.ino in removable]
+        self._leaving = {removal.ino for removal in self._removals}
 
     def _vacated(self) -> set[Slot]:
         return self._deletions | {move.source for move in self._moves}
@@ -249,12 +280,13 @@ class ThreeWay:
                 found.add(removal.ino)
         return found
 
-    def _find_new_directories(self, removable: set[int]) -> None:
+    def _find_new_directories(self) -> Steps[None]:
         self._new = {}
-        for _, addition in self._by_path(self._additions):
+        for _, addition in (yield from self._by_path(self._additions)):
             if is_directory(self.their, addition.ino) and not self._has(addition.ino):
-                if self._is_free(addition.target, removable):
+                if self._is_free(addition.target):
                     self._new[addition.ino] = addition.target
+            yield
 
     def _directory(self, home: int) -> int | None:
         """The directory that stands for a home in our tree, once all is done."""
@@ -273,16 +305,15 @@ class ThreeWay:
     def _has(self, ino: int) -> bool:
         return stack.find_inode(self.view.engine.tree, self.view.top, ino) is not None
 
-    def _is_free(self, slot: Slot, removable: set[int]) -> bool:
+    def _is_free(self, slot: Slot) -> bool:
         directory = self._directory(slot[0])
         if directory is None:
             return False
         occupant = self._occupant(slot)
-        return occupant is None or occupant in removable or (directory, slot[1]) in self._vacated()
+        return occupant is None or occupant in self._leaving or (directory, slot[1]) in self._vacant
 
-    def _is_circular(self, move: _Move) -> bool:
-        """Whether a directory would come to be inside itself."""
-        targets = {each.ino: each.target for each in self._moves if is_directory(self.mine, each.ino)}
+    def _is_circular(self, move: _Move, targets: dict[int, Slot]) -> bool:
+        """Whether a directory would come to be inside itself. `targets` has where directories go."""
         if move.ino not in targets:
             return False
         passed: set[int] = set()
@@ -318,7 +349,7 @@ class ThreeWay:
         if self._is_covered(slot):
             return False
         directory, occupant = self._directory(slot[0]), self._occupant(slot)
-        free = self._is_free(slot, {removal.ino for removal in self._removals})
+        free = self._is_free(slot)
         if directory is None or self._lost_by_us(ino):
             self._conflict(DELETED_BY_US, None, _At(None, None, slot))
             return False
@@ -347,16 +378,25 @@ class ThreeWay:
 
     # Names are changed
 
-    def _carry_out(self) -> None:
+    def _carry_out(self) -> Steps[None]:
         for directory, name in sorted(self._deletions):
             self.view.unlink(self.view.inode(directory), name)
+            yield
         steps: list[_Move | _Addition] = [*self._moves, *self._additions]
         paths = {step.target: self.theirs.path(step.target) for step in steps}
         steps.sort(key=lambda step: (paths[step.target].count(b"/"), paths[step.target]))
         removals = self._removals[::-1]
         while steps or removals:
-            left = [step for step in steps if not self._do(step)]
-            remaining = [removal for removal in removals if not self._remove(removal)]
+            left: list[_Move | _Addition] = []
+            for step in steps:
+                if not self._do(step):
+                    left.append(step)
+                yield
+            remaining = []
+            for removal in removals:
+                if not self._remove(removal):
+                    remaining.append(removal)
+                yield
             if len(left) == len(steps) and len(remaining) == len(removals):
                 left = self._step_aside(left)
             steps, removals = left, remaining
@@ -422,11 +462,11 @@ class ThreeWay:
 
     # One inode
 
-    def _merge_inode(self, at: _At, old: int | None, ours: int, theirs: int) -> None:
+    def _merge_inode(self, at: _At, old: int | None, ours: int, theirs: int) -> Steps[None]:
         """Bring what they changed of one file or directory into ours."""
         if (old, ours, theirs) in self._merged:
             return
         self._merged.add((old, ours, theirs))
-        self._twins[theirs], kinds = self._inodes.merge(at.place, old, ours, theirs)
+        self._twins[theirs], kinds = yield from self._inodes.merge(at.place, old, ours, theirs)
         for kind in kinds:
             self._conflict(kind, ours, at)

@@ -42,6 +42,7 @@ from heliosfs.volume.background import Background
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.changes import Change, changes
 from heliosfs.volume.collection import FullDiskAllowed, Report
+from heliosfs.volume.draft import frozen
 from heliosfs.volume.flush import (
     COLLECTED_KEY,
     DROPPED_KEY,
@@ -367,11 +368,18 @@ class Volume:
 
     def _frozen_top(self, top: Layer) -> Layer:
         """The state of the branch that has this top layer, frozen."""
-        owner = next(branch for branch in self.registry.branches.values() if branch.view.top is top)
-        transaction = Transaction(self.registry)
-        state = transaction.freeze(owner)
-        transaction.commit()
-        return self.registry.layers[state]
+        found = self.steady(top)
+        assert found is not None
+        return found
+
+    def steady(self, state: Layer) -> Layer | None:
+        """The same state, as one that will not change; None while it is a snapshot that is being filled."""
+        if state.frozen or self.store.read_only:
+            return state
+        for branch in self.registry.branches.values():
+            if branch.view.top is state:
+                return frozen(self.registry, branch)
+        return None
 
     def undo(
         self, branch: Branch, caller: Caller, number: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,31 @@ def test_some_paths_a_strategy_and_a_kill(volume: MountedVolume, child: Path) ->
     assert merged(volume, "child", "--strategy", "ours")["conflicts"] == []
     assert "ours\n" in (ours / "g").read_text() and (ours / "new").read_text() == "new"
     assert json.loads(heliosfs("conflicts", ours, "--json")) == []
+
+
+def test_what_is_written_during_a_merge_is_neither_lost_nor_torn(volume: MountedVolume, child: Path) -> None:
+    ours = volume.path
+    for number in range(200):
+        (child / f"theirs{number}").write_text(f"theirs {number}\n")
+    written = 0
+    done = threading.Event()
+
+    def write() -> None:
+        nonlocal written
+        while not done.is_set() or written < 20:
+            (ours / f"ours{written}").write_text(f"ours {written}\n" * 500)
+            written += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        report = merged(volume, "child")
+    finally:
+        done.set()
+        writer.join()
+    assert report["conflicts"] == []
+    assert {each["path"] for each in report["changes"]} == {f"theirs{number}" for number in range(200)}
+    for number in range(200):
+        assert (ours / f"theirs{number}").read_text() == f"theirs {number}\n"
+    for number in range(written):
+        assert (ours / f"ours{number}").read_text() == f"ours {number}\n" * 500

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from stat import S_IFIFO, S_IMODE
 
@@ -982,3 +983,98 @@ def test_the_log_says_so(fresh: Volume) -> None:
     pair.merge(message="the work of the child")
     newest = fresh.log(pair.main)[-1]
     assert (newest.verb, newest.text, newest.uid) == ("merge", "child: the work of the child", CALLER.uid)
+
+
+def busy(volume: Volume) -> Iterator[None]:
+    """What goes on in a volume between two steps of something long, over and over."""
+    number = 0
+    while True:
+        number += 1
+        if number % 3 == 0:
+            volume.snapshot(volume.main, b"busy%d" % number, CALLER)
+        if number % 5 == 0:
+            volume.flush()
+        if number % 11 == 0:
+            for _ in volume.collect():
+                pass
+            volume.flush()
+        for _ in range(4):
+            if volume.dirty():
+                volume.step()
+        yield
+
+
+def large(volume: Volume) -> Pair:
+    """Two branches that both changed much."""
+    pair = Pair(volume, lambda view: [put(view, b"d%d/f%d" % (i % 7, i), TEXT) for i in range(40)])
+    for i in range(0, 40, 3):
+        put(pair.theirs, b"d%d/f%d" % (i % 7, i), TEXT.replace(b"line 3", b"theirs"))
+        put(pair.theirs, b"new/n%d" % i, b"%d" % i)
+    for i in range(0, 40, 4):
+        put(pair.ours, b"d%d/f%d" % (i % 7, i), TEXT.replace(b"line 16", b"ours"))
+    move(pair.theirs, b"d3", b"moved")
+    return pair
+
+
+def test_a_merge_in_steps_is_the_same_whatever_goes_on_between_them(tmp_path: Path) -> None:
+    with new_volume() as at_once:
+        pair = large(at_once)
+        pair.merge()
+        expected = shown(pair.ours)
+    volume = Volume.open(Store.open(tmp_path / "store"))
+    pair = large(volume)
+    before, others = shown(pair.ours), busy(volume)
+    steps = module.prepare(volume.registry, volume.main, pair.child, CALLER)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            prepared = end.value
+            break
+        next(others)
+    assert shown(pair.ours) == before, "nothing is changed before the commit"
+    assert prepared.is_current()
+    prepared.commit()
+    result = shown(pair.ours)
+    assert {path: each[:-1] for path, each in result.items()} == {path: each[:-1] for path, each in expected.items()}
+    check_invariants(pair.ours)
+    volume.close()
+
+
+def test_a_merge_that_was_being_prepared_leaves_nothing(tmp_path: Path) -> None:
+    """Given up, killed, and with a change of the target meanwhile."""
+    volume = Volume.open(Store.open(tmp_path / "store"))
+    pair = large(volume)
+    before = shown(pair.ours)
+    for count in (5, 50, 100):
+        steps = module.prepare(volume.registry, volume.main, pair.child, CALLER)
+        assert sum(1 for _ in islice(steps, count)) == count
+        volume.flush()
+        steps.close()
+        volume.flush()
+    assert not volume.registry.drafts
+    steps = module.prepare(volume.registry, volume.main, pair.child, CALLER)
+    assert sum(1 for _ in islice(steps, 100)) == 100
+    volume.flush()
+    next(steps)
+    volume.store.close()
+    volume = Volume.open(Store.open(tmp_path / "store"))
+    assert shown(volume.main.view) == before
+    child = volume.main.children[b"child"]
+    steps = module.prepare(volume.registry, volume.main, child, CALLER)
+    assert sum(1 for _ in islice(steps, 50)) == 50
+    put(volume.main.view, b"mine", b"written meanwhile")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            prepared = end.value
+            break
+    assert not prepared.is_current()
+    prepared.release()
+    report = volume.merge(volume.main, child, CALLER)
+    assert not report.conflicts
+    assert shown(volume.main.view)[b"mine"].content == b"written meanwhile"
+    assert b"theirs" in shown(volume.main.view)[b"moved/f3"].content
+    check_invariants(volume.main.view)
+    volume.close()
