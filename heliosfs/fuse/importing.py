@@ -93,10 +93,11 @@ class Importing:
                 await trio.to_thread.run_sync(os.close, descriptor)
 
     async def _items(self, intake: Intake, descriptor: int, tar: bool) -> Iterator[Item]:
+        xattrs = XATTRS + ACLS if self._acl else XATTRS
         if tar:
-            return read_tar(os.fdopen(os.dup(descriptor), "rb"))
+            return read_tar(os.fdopen(os.dup(descriptor), "rb"), xattrs)
         intake.check(await trio.to_thread.run_sync(top_names, descriptor))
-        return read_directory(descriptor, _device(self._trees.device), XATTRS + ACLS if self._acl else XATTRS)
+        return read_directory(descriptor, _device(self._trees.device), xattrs)
 
     async def _take(self, intake: Intake, items: Iterator[Item], watch: int) -> None:
         reader = batches(items)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from decimal import Decimal
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from heliosfs.base.errors import Refusal
 from heliosfs.base.quoting import shown
@@ -217,11 +217,11 @@ def _pieces(file: int, start: int, end: int, sparse: bool) -> Iterator[tuple[int
         at += len(data)
 
 
-def read_tar(stream: IO[bytes]) -> Iterator[Item]:
+def read_tar(stream: IO[bytes], xattrs: tuple[bytes, ...] = XATTRS) -> Iterator[Item]:
     """All that is in a tar file, compressed or not. Refused when it is none, or has names that lead out of it."""
     try:
         with stream, tarfile.open(fileobj=stream, mode="r|*", errors="surrogateescape") as archive:
-            yield from _Archive(archive).items()
+            yield from _Archive(archive, xattrs).items()
     except tarfile.TarError as error:
         raise Refusal(errno.EINVAL, f"the tar file cannot be read: {error}") from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:
@@ -233,8 +233,9 @@ def read_tar(stream: IO[bytes]) -> Iterator[Item]:
 class _Archive:
     """One tar file on its way."""
 
-    def __init__(self, archive: tarfile.TarFile) -> None:
+    def __init__(self, archive: tarfile.TarFile, xattrs: tuple[bytes, ...]) -> None:
         self._archive = archive
+        self._xattrs = xattrs
         self._numbers: dict[bytes, int] = {b"": 0}
         self._files: dict[bytes, int] = {}
         """Path -> the number of the entry that is that file."""
@@ -276,16 +277,19 @@ class _Archive:
 
     def _item(self, member: tarfile.TarInfo, path: bytes) -> Item:
         above, _, name = path.rpartition(b"/")
-        mtime = int(Decimal(member.pax_headers.get("mtime", member.mtime)) * 1_000_000_000)
+        headers = member.pax_headers
+        mtime = int(Decimal(headers.get("mtime", member.mtime)) * 1_000_000_000)
+        atime = int(Decimal(headers["atime"]) * 1_000_000_000) if "atime" in headers else mtime
         rdev = os.makedev(member.devmajor, member.devminor) if member.ischr() or member.isblk() else 0
-        xattrs = tuple(
+        found = [
             (os.fsencode(key[len(_TAR_XATTR) :]), os.fsencode(value))
-            for key, value in member.pax_headers.items()
+            for key, value in headers.items()
             if key.startswith(_TAR_XATTR)
-        )
+        ]
+        xattrs = tuple(pair for pair in found if pair[0].startswith(self._xattrs) and pair[0] != _SELINUX)
         return Item(
             self._numbers[above], name, _TAR_TYPES[member.type] | member.mode & 0o7777, member.uid, member.gid,
-            member.size if member.isreg() else 0, mtime, mtime, rdev, xattrs=xattrs,
+            member.size if member.isreg() else 0, atime, mtime, rdev, xattrs=xattrs,
         )  # fmt: skip
 
     def _file(self, member: tarfile.TarInfo, path: bytes) -> Iterator[Item]:
@@ -307,11 +311,13 @@ class _Archive:
     def _content(self, member: tarfile.TarInfo, item: Item) -> Iterator[Item]:
         file = self._archive.extractfile(member)
         assert file is not None
+        if member.sparse:
+            yield from self._parts(cast(Any, file).raw, cast(list[tuple[int, int]], member.sparse), item)
+            return
         offset = 0
         while True:
             data = file.read(PIECE_BYTES)
-            # Zeros by the page become holes again where the archive says that there were some.
-            pieces = ((offset, data),) if data and not (member.sparse and not data.strip(b"\0")) else ()
+            pieces = ((offset, data),) if data else ()
             if not offset:
                 yield item._replace(pieces=pieces)
             elif pieces:
@@ -319,6 +325,18 @@ class _Archive:
             offset += len(data)
             if not data or offset >= member.size:
                 return
+
+
+    @staticmethod
+    def _parts(file: IO[bytes], parts: list[tuple[int, int]], item: Item) -> Iterator[Item]:
+        """The parts of a file that has holes. Its buffer is passed over: it would look for what a stream does not
+        have."""
+        yield item
+        for start, size in parts:
+            for offset in range(start, start + size, PIECE_BYTES):
+                file.seek(offset)
+                data = file.read(min(PIECE_BYTES, start + size - offset))
+                yield Item(item.directory, b"", size=item.size, pieces=((offset, data),))
 
 
 def _clean(name: str) -> bytes:
