@@ -6,6 +6,8 @@ index never names bytes that a power cut could lose.
 
 Must never return bytes whose digest differs, and must never take the index's word that an object is good
 once a read of it has failed: such an object is `suspect`, and the next put of its content writes it again.
+Nor may damage that nobody has met yet absorb what is put: an object of an earlier process is read before its
+presence counts for a put.
 
 `load`, `verify` and `sync` may be called from any thread, everything else from the owner's.
 """
@@ -32,6 +34,10 @@ NODE = 2
 
 CACHE_BYTES = 64 << 20
 """Verified bodies kept in memory."""
+
+
+SOUND_MAX = 1 << 16
+"""Objects remembered to be sound: about 7 MB, for the content of some gigabytes."""
 
 
 class Dead(NamedTuple):
@@ -61,6 +67,8 @@ class Objects:
         """In the order of their locations."""
         self._suspects: set[bytes] = set()
         """Found damaged since the last flush; before that the index has the flag."""
+        self._sound: set[bytes] = set()
+        """Some of those that were written or read well by this process."""
         self._condemned: set[bytes] = set()
         """Dead entries that the next flush removes from the index; to everyone else they are gone."""
         self._emptied: dict[int, Mark] = {}
@@ -87,7 +95,7 @@ class Objects:
         if self._touched is not None:
             self._touched.add(digest)
         location, suspect = self._locate(digest)
-        if location is not None and not suspect and self._packs.holds(location):
+        if location is not None and not suspect and self._is_sound(digest, location):
             self.statistics.dedup_hits += 1
             self.statistics.dedup_bytes += len(data)
             return digest
@@ -98,6 +106,23 @@ class Objects:
         self.statistics.count(new, 1)
         self._enter(digest, new)
         return digest
+
+    def _is_sound(self, digest: bytes, location: Location) -> bool:
+        """Whether an object is as it was stored: one of an earlier process is read, once. About 30 us for 64 KiB."""
+        if not self._packs.holds(location):
+            return False
+        if digest in self._sound or digest in self._pending:
+            return True
+        try:
+            if not self._packs.checks(location, digest):
+                self._suspects.add(digest)
+                return False
+        except OSError:
+            return False
+        if len(self._sound) >= SOUND_MAX:
+            self._sound.clear()
+        self._sound.add(digest)
+        return True
 
     def _enter(self, digest: bytes, location: Location) -> None:
         """Make `location`, the newest, the place of `digest`."""

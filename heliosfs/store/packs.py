@@ -108,14 +108,20 @@ class Packs:
 
     def read(self, location: Location, digest: bytes) -> bytes:
         """The body at `location`, which must be that of `digest`. Corruption when it does not check."""
+        content = self._content(location)
+        if not is_record(content, location, digest):
+            raise Corruption("object", self.where(location), digest)
+        return content[HEADER_BYTES:]
+
+    def checks(self, location: Location, digest: bytes) -> bool:
+        """Whether `read` would return the body."""
+        return is_record(self._content(location), location, digest)
+
+    def _content(self, location: Location) -> bytes:
         try:
-            content = self._segments.read(location.pack, location.offset, HEADER_BYTES + location.stored_length)
+            return self._segments.read(location.pack, location.offset, HEADER_BYTES + location.stored_length)
         except FileNotFoundError:
-            content = b""
-        if len(content) == HEADER_BYTES + location.stored_length:
-            if check_record(content, location, digest):
-                return content[HEADER_BYTES:]
-        raise Corruption("object", self.where(location), digest)
+            return b""
 
     def records(self, pack: int, wanted: Container[bytes]) -> Iterator[tuple[Location, bytes]]:
         """What looks like a record of a wanted object, found without the index and past what is damaged."""
@@ -151,8 +157,10 @@ class Packs:
         self._limit = self._pack_bytes
 
 
-def check_record(content: bytes, location: Location, digest: bytes) -> bool:
+def is_record(content: bytes, location: Location, digest: bytes) -> bool:
     """Whether `content` is a whole record of `digest` and says the same of it as `location`."""
+    if len(content) != HEADER_BYTES + location.stored_length:
+        return False
     body_check = xxh3_64_intdigest(memoryview(content)[HEADER_BYTES:])
     expected = (
         MAGIC,

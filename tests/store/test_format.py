@@ -47,7 +47,7 @@ def test_the_code_reads_the_objects_of_the_document() -> None:
     for name, data, kind in (("raw object", b"hello", 1), ("compressed object", b"a" * 1000, 2)):
         content = WORKED[name]
         location = Location(1, 0, len(content) - packs.HEADER_BYTES, len(data), kind, kind - 1)
-        assert packs.check_record(content, location, digest(data))
+        assert packs.is_record(content, location, digest(data))
         assert codec.decode(location.codec, content[packs.HEADER_BYTES :], len(data)) == data
 
 

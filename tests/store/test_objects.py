@@ -159,6 +159,39 @@ def test_a_damaged_object_is_written_again_by_the_next_put(opened: Opened, place
     assert store.objects.put(TEXT, CHUNK) == name and store.objects.statistics.dedup_hits == 1
 
 
+@pytest.mark.parametrize("offset", [0, 20, HEADER_BYTES + 5])
+def test_damage_that_nobody_has_read_does_not_absorb_a_put(opened: Opened, place: Path, offset: int) -> None:
+    store = opened()
+    name = store.objects.put(TEXT, CHUNK)
+    flush(store)
+    store = opened()
+    flip(pack(place), offset)
+    assert store.objects.put(TEXT, CHUNK) == name
+    assert store.objects.statistics.dedup_hits == 0 and store.objects.statistics.objects == 1
+    assert store.objects.load(name) == TEXT
+    flush(store)
+    store = opened()
+    assert store.objects.load(name) == TEXT
+
+
+def test_a_known_object_is_read_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened()
+    store.objects.put(TEXT, CHUNK)
+    flush(store)
+    store = opened()
+    reads = []
+    pread = os.pread
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        reads.append(offset)
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    for _ in range(3):
+        store.objects.put(TEXT, CHUNK)
+    assert len(reads) == 1 and store.objects.statistics.dedup_hits == 3
+
+
 def test_that_an_object_is_suspect_outlives_the_process(opened: Opened, place: Path) -> None:
     store = opened()
     name = store.objects.put(TEXT, CHUNK)

@@ -137,6 +137,15 @@ def test_the_same_content_written_again_heals_all_that_have_it(path: Path) -> No
     assert read(path, "one") == read(path) == DATA
 
 
+def test_without_a_repair_and_unread_it_heals_as_well(path: Path) -> None:
+    spoil(path, *chunks_of(path))
+    volume = opened(path)
+    trees.put(volume.main.view, b"new name", DATA)
+    volume.close()
+    assert fsck(path).exit_code == 0
+    assert read(path, "one") == read(path) == DATA
+
+
 def test_without_a_repair_a_failed_read_is_enough(path: Path) -> None:
     spoil(path, *chunks_of(path))
     volume = opened(path)
