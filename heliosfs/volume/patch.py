@@ -14,6 +14,7 @@ from itertools import chain
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_IMODE, S_IXUSR
 from typing import Final, NamedTuple
 
+from heliosfs.base.digests import digest
 from heliosfs.base.steps import Steps, finish
 from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
@@ -190,7 +191,14 @@ def _section(old: _Side | None, new: _Side | None) -> Iterator[bytes]:
             yield from chain((first,), hunks)
     else:
         differ = b"Binary files %b and %b differ\n" % (_shown(b"a/", old), _shown(b"b/", new))
-        yield _begin(old, new) + header + differ
+        yield _begin(old, new) + (header or _index(old, new)) + differ
+
+
+def _index(old: _Side | None, new: _Side | None) -> bytes:
+    """What tells `git apply` that this is a section and not a remark: without any header line it would pass over the
+    binary file and apply the rest. Since the names are no objects of git, it refuses and says why."""
+    sides = [b"a %r" % (old and old[:3],), b"b %r" % (new and new[:3],)]
+    return b"index %b..%b\n" % tuple(digest(side).hex()[:7].encode() for side in sides)
 
 
 def _begin(old: _Side | None, new: _Side | None) -> bytes:

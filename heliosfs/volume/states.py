@@ -26,8 +26,11 @@ from heliosfs.volume.registry import Registry
 from heliosfs.volume.time_machine import is_kept
 
 NOW = "now"
-_AGO = re.compile(r"(\d+)\s*(second|minute|hour|day|week)s?\s+ago")
-_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 86400}
+_AGO = re.compile(r"(\d+)\s*(second|minute|hour|day|week|month|year)s?\s+ago")
+_DAY = 86400
+_SECONDS = {
+    "second": 1, "minute": 60, "hour": 3600, "day": _DAY, "week": 7 * _DAY, "month": 30 * _DAY, "year": 365 * _DAY,
+}  # fmt: skip
 _NANOSECONDS = 1_000_000_000
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import NOBODY, fails, mount_only, tool, user
+from .support import NOBODY, facts, fails, mount_only, tool, user
 from .volumes import MountedVolume, heliosfs
 
 pytestmark = mount_only
@@ -90,6 +90,18 @@ def test_a_binary_file_is_said_to_differ(changed: Path) -> None:
     words = ["git", "apply", "--check"]
     applied = subprocess.run(words, cwd="/", input=diff.encode(), capture_output=True, check=False)
     assert applied.returncode != 0
+
+
+def test_a_patch_with_a_binary_file_is_refused_as_a_whole(changed: Path, tmp_path: Path) -> None:
+    tool("git")
+    target = tmp_path / "copy"
+    heliosfs("export", changed, "s", target)
+    before = facts(target)
+    diff = heliosfs("diff", changed, "s", "--", "binary", "f")
+    assert "a/f" in diff
+    applied = subprocess.run(["git", "apply"], cwd=target, input=diff.encode(), capture_output=True, check=False)
+    assert applied.returncode != 0 and b"binary patch to 'binary'" in applied.stderr
+    assert facts(target) == before
 
 
 def test_what_is_wrong_is_named(changed: Path) -> None:
