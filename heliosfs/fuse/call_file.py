@@ -7,7 +7,7 @@ only.
 
 import errno
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final
 
 import trio
@@ -15,11 +15,16 @@ import trio
 from heliosfs.base.errors import Refusal
 from heliosfs.fuse.filling import Spawn
 from heliosfs.fuse.handles import Content
+from heliosfs.fuse.stepwise import stepwise
 
 REQUEST_BYTES_MAX: Final = 16 << 20
 
 Answer = Callable[[Any], Awaitable[dict[str, Any]]]
 """From a decoded request to the reply; raises nothing."""
+
+
+_STEP_CHARACTERS: Final = 256 << 10
+"""Of a long text so much is encoded in one step: about 1 ms."""
 
 
 class CallFile:
@@ -54,7 +59,9 @@ class CallFile:
 
     async def _perform(self, request: Any) -> None:
         reply = await self._answer(request)
-        self._reply = json.dumps(reply).encode("ascii") + b"\n"
+        pieces: list[str] = []
+        await stepwise(_encode(reply, pieces))
+        self._reply = "".join(pieces).encode("ascii") + b"\n"
         self._finished.set()
 
     def read(self, offset: int, size: int) -> Coroutine[Any, Any, Content]:
@@ -75,3 +82,26 @@ class CallFile:
 
     def close(self) -> None:
         pass
+
+
+def _encode(value: Any, pieces: list[str]) -> Generator[None, None, None]:
+    """JSON, in steps: a reply can be a diff of many megabytes or a list of a hundred thousand changes."""
+    if isinstance(value, dict):
+        for count, (key, each) in enumerate(value.items()):
+            pieces.append(f"{', ' if count else '{'}{json.dumps(str(key))}: ")
+            yield from _encode(each, pieces)
+        pieces.append("}" if value else "{}")
+    elif isinstance(value, list):
+        for count, each in enumerate(value):
+            pieces.append(", " if count else "[")
+            yield from _encode(each, pieces)
+        pieces.append("]" if value else "[]")
+    elif isinstance(value, str):
+        pieces.append('"')
+        for start in range(0, len(value), _STEP_CHARACTERS):
+            pieces.append(json.dumps(value[start : start + _STEP_CHARACTERS])[1:-1])
+            yield
+        pieces.append('"')
+    else:
+        pieces.append(json.dumps(value))
+        yield

@@ -18,7 +18,7 @@ from heliosfs.fuse.stepwise import begun, stepwise
 from heliosfs.fuse.trees import Tree, text
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import patch
-from heliosfs.volume.changes import as_json, changes_in_steps, names_text
+from heliosfs.volume.changes import changes_in_steps, json_in_steps, names_in_steps
 from heliosfs.volume.path_restore import check_known, clean_paths
 from heliosfs.volume.states import NOW
 from heliosfs.volume.volume import Volume
@@ -50,15 +50,22 @@ class Comparing:
         """The names of what differs between two states."""
         engine = self._volume.engine
         a, b = await self._states(tree, before, after, requester)
-        return names_text(await self._compared(a, b, lambda a, b: changes_in_steps(engine, a, b)))
+
+        def told(a: Layer, b: Layer) -> Steps[bytes]:
+            return (yield from names_in_steps((yield from changes_in_steps(engine, a, b))))
+
+        return await self._compared(a, b, told)
 
     async def changes(self, tree: Tree, arguments: Arguments, requester: Requester) -> list[dict[str, Any]]:
         """The verb of that name."""
         engine = self._volume.engine
         a, b = await self._states(tree, *states_of(arguments), requester)
         paths = self._known_paths(arguments, a, b)
-        found = await self._compared(a, b, lambda a, b: changes_in_steps(engine, a, b, paths))
-        return [as_json(change) for change in found]
+
+        def told(a: Layer, b: Layer) -> Steps[list[dict[str, Any]]]:
+            return (yield from json_in_steps((yield from changes_in_steps(engine, a, b, paths))))
+
+        return await self._compared(a, b, told)
 
     async def diff(self, tree: Tree, arguments: Arguments, requester: Requester) -> Any:
         """A text; with the form "json" the text along with a list of the changes."""
@@ -75,9 +82,9 @@ class Comparing:
             return text((yield from patch.stat_in_steps(engine, a, b, paths)))
         found = (yield from changes_in_steps(engine, a, b, paths)) if form != "patch" else []
         if form == "names":
-            return text(names_text(found))
+            return text((yield from names_in_steps(found)))
         diff = text((yield from _joined(patch.patch(engine, a, b, paths))))
-        return diff if form == "patch" else {"changes": [as_json(change) for change in found], "diff": diff}
+        return diff if form == "patch" else {"changes": (yield from json_in_steps(found)), "diff": diff}
 
     async def _states(self, tree: Tree, before: str, after: str | None, requester: Requester) -> tuple[Layer, Layer]:
         """Two states to compare, which has to begin before anything else runs: one may be that of a live branch.

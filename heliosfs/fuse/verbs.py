@@ -296,7 +296,7 @@ class Verbs:
             "message": text_of(arguments, "message", ""),
         }
         report = await self._merged(target, source, requester, options, dry_run)
-        shown = merge.as_json(report, target)
+        shown = await stepwise(merge.as_json(report, target))
         if dry_run:
             return {"verb": "merge", "branch": word, "dry_run": True, **shown}
         names = (conflicts.base_name(report.number), conflicts.theirs_name(report.number))

@@ -22,8 +22,7 @@ from heliosfs.view.inode import Caller
 from heliosfs.volume import refs
 from heliosfs.volume.ancestry import common_base, with_merge
 from heliosfs.volume.branch import Branch
-from heliosfs.volume.changes import Change, changes_in_steps
-from heliosfs.volume.changes import as_json as change_as_json
+from heliosfs.volume.changes import Change, changes_in_steps, json_in_steps
 from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, open_merge, theirs_name
 from heliosfs.volume.conflicts import as_json as conflict_as_json
 from heliosfs.volume.draft import Draft, frozen
@@ -153,12 +152,12 @@ def _fill(
     report.changes = yield from changes_in_steps(registry.engine, draft.before, draft.layer)
 
 
-def as_json(report: Report, target: Branch) -> dict[str, Any]:
-    """What a merge did, for programs."""
+def as_json(report: Report, target: Branch) -> Steps[dict[str, Any]]:
+    """What a merge did, for programs; in steps."""
     snapshot = open_merge(target) if report.number else None
     return {
         "operation": report.number,
-        "changes": [change_as_json(change) for change in report.changes],
+        "changes": (yield from json_in_steps(report.changes)),
         "conflicts": [conflict_as_json(conflict, snapshot) for conflict in report.conflicts],
         "decided": [conflict_as_json(conflict, None) for conflict in report.decided],
     }

@@ -97,3 +97,15 @@ def test_a_request_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         assert caught.value.errno == errno.EFBIG
 
     talk(conversation)
+
+
+def test_a_long_reply_is_one_json_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_file, "_STEP_CHARACTERS", 3)
+    text = "a\"\u00e9\U0001f600\n\\" * 5
+    value = {"text": text, "list": [[], {}, [1, {"k": None}], True, 1.5], "surrogate": "\udcff" * 7}
+
+    async def conversation(file: CallFile) -> None:
+        file.write(0, json.dumps(value).encode())
+        assert json.loads(bytes(await file.read(0, 10_000))) == {"ok": True, "result": json.loads(json.dumps(value))}
+
+    talk(conversation)
