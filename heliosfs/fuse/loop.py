@@ -151,6 +151,10 @@ class RequestLoop:
         self._closing = True
         pyfuse3.terminate()
 
+    def request_waits(self) -> bool:
+        """Whether there is a request to be read; also when that is not known."""
+        return not self.installed or bool(self._poll(0))
+
     def statistics(self) -> dict[str, int]:
         """Numbers for `stats`."""
         names = ("served", "slept", "blocked", "spun", "missed", "preempted", "steps", "busy_steps", "held_up")

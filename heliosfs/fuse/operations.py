@@ -424,7 +424,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def fsync(self, handle: FileHandleT, only_data: bool) -> Coroutine[Any, Any, None] | None:
-        return self._commits.wait()
+        return None if self._commits.at_once() else self._commits.wait()
 
     # Directories
 
@@ -454,7 +454,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def fsyncdir(self, handle: FileHandleT, only_data: bool) -> Coroutine[Any, Any, None] | None:
-        return self._commits.wait()
+        return None if self._commits.at_once() else self._commits.wait()
 
     # Extended attributes
 

@@ -78,7 +78,7 @@ class Mounted:
         self.cache = KernelCache(self.session.mountpoint)
         self.handles = Handles()
         self.timekeeper = Timekeeper(volume, self.cache, self.faults)
-        self.commits = GroupCommit(volume.sync_blocking)
+        self.commits = GroupCommit(volume.sync_blocking, self.loop.request_waits)
         self.fillings = Fillings(volume.settle, self.faults)
         self.tuned: dict[str, bool] = {}
         self.started = now()
@@ -120,6 +120,7 @@ class Mounted:
             "directories_open": len(self.handles.directories),
             "syncs_asked": self.commits.asked,
             "syncs_done": self.commits.done,
+            "syncs_done_at_once": self.commits.done_at_once,
         }
 
     def facts(self) -> dict[str, Any]:

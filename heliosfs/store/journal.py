@@ -26,7 +26,7 @@ SEGMENT_BYTES = 16 << 20
 """A segment is dropped as a whole, once nothing in it is needed: on a full disk the reserve has room for what is left
 of one. Yet it holds many requests of 1 MiB."""
 
-AHEAD_BYTES = 4 << 20
+AHEAD_BYTES = 1 << 20
 """How far beyond its last record a segment is made: many syncs, of which only one finds the file grown."""
 
 CACHE_BYTES = 32 << 20

@@ -5,6 +5,7 @@ import threading
 import pytest
 import trio
 
+from heliosfs.fuse import commits as commits_module
 from heliosfs.fuse.commits import GroupCommit
 
 PATIENCE_SECONDS = 120
@@ -164,3 +165,54 @@ def test_the_next_one_after_a_failure_syncs_again() -> None:
         trio.run(commits.wait)
     trio.run(commits.wait)
     assert disk.calls == 2
+
+
+def test_a_quick_sync_is_made_at_once_where_nothing_else_is_to_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits_module, "QUICK_SECONDS", PATIENCE_SECONDS)
+    disk = Disk()
+    busy = True
+    commits = GroupCommit(disk.sync, lambda: busy)
+    assert not commits.at_once() and disk.calls == 0
+    busy = False
+    disk.written = 1
+    assert commits.at_once()
+    assert (disk.synced, disk.calls, commits.asked, commits.done, commits.done_at_once) == (1, 1, 1, 1, 1)
+    disk.failing = {2}
+    with pytest.raises(OSError):
+        commits.at_once()
+    disk.held = True
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commits.wait)
+            await begin(disk)
+            assert not commits.at_once(), "it would have to wait for the one that is under way"
+            disk.go_on.release()
+
+    for _ in range(2):  # what the first two calls have noted
+        disk.begun.acquire()
+    trio.run(main)
+    disk.held = False
+    assert commits.at_once()
+
+
+def test_a_slow_disk_is_left_to_the_thread_until_it_is_quick_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(commits_module.time, "perf_counter", lambda: clock[0])
+    takes = 0.0
+
+    def sync() -> None:
+        clock[0] += takes
+
+    commits = GroupCommit(sync, lambda: False)
+    assert not commits.at_once(), "nothing is known yet"
+    for _ in range(50):
+        trio.run(commits.wait)
+    assert commits.at_once()
+    takes = 1.0
+    assert commits.at_once()
+    takes = 0.0
+    assert not commits.at_once()
+    for _ in range(50):
+        trio.run(commits.wait)
+    assert commits.at_once()

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosfs.base.errors import Corruption
-from heliosfs.store.journal import CACHE_BYTES, OFFSET_MASK, SEGMENT_BYTES, Journal, Record
+from heliosfs.store import segments
+from heliosfs.store.journal import AHEAD_BYTES, CACHE_BYTES, OFFSET_MASK, SEGMENT_BYTES, Journal, Record
 from tests.store.support import flip, full_disk, replayed
 
 SMALL = [(1, b"head", b""), (2, b"", b"data"), (3, b"both", b"sides"), (255, b"", b"")]
@@ -613,4 +614,39 @@ def test_where_a_file_cannot_be_made_longer_it_grows(tmp_path: Path, monkeypatch
     fill(tmp_path, SMALL)
     journal, found = replayed(tmp_path)
     assert len(found) == len(SMALL) and journal.size() == segment(tmp_path).stat().st_size
+    journal.close()
+
+
+def test_where_syncs_come_often_what_is_made_ahead_is_written(tmp_path: Path) -> None:
+    journal, _ = replayed(tmp_path, segment_bytes=SEGMENT_BYTES)
+    records = []
+    while journal._segments._lengthened == AHEAD_BYTES:
+        records.append(journal.append(1, b"header", b"data" * 1000))
+        journal.sync()
+        assert len(records) < 2000
+    assert segment(tmp_path).stat().st_size - journal.size() > 100 << 10
+    assert len(segment(tmp_path).read_bytes().rstrip(b"\0")) <= journal.size()
+    for _ in range(400):
+        records.append(journal.append(1, b"header", b"more" * 1000))
+    journal._segments._room = 0  # killed: nothing is cut at the end
+    journal.close()
+    journal, found = replayed(tmp_path, segment_bytes=SEGMENT_BYTES)
+    assert [record.position for record in found] == records and journal.lost == 0
+    assert bytes(journal.read(records[-1])) == b"more" * 1000
+    journal.close()
+
+
+def test_a_disk_without_space_for_zeros_is_made_longer_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_ZEROS", b"")
+    monkeypatch.setattr(segments, "OFTEN_BYTES", 1 << 30)
+    journal, _ = replayed(tmp_path, segment_bytes=SEGMENT_BYTES)
+    positions = []
+    for _ in range(600):
+        positions.append(journal.append(1, b"header", b"data" * 1000))
+        journal.sync()
+    assert segment(tmp_path).stat().st_size > journal.size()
+    assert journal._segments._lengthened == AHEAD_BYTES
+    journal.close()
+    journal, found = replayed(tmp_path, segment_bytes=SEGMENT_BYTES)
+    assert [record.position for record in found] == positions
     journal.close()
