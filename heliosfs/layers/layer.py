@@ -74,6 +74,11 @@ class Layer:
         """Nothing was put here."""
         return not self.deltas and self.root is None
 
+    @property
+    def state(self) -> "Layer":
+        """The layer that says all there is to say: this one, or the one below it while nothing was put here."""
+        return self if self.below is None or self.deltas or self.root is not None else self.below
+
     def freeze(self) -> None:
         """Make it immutable. O(1)."""
         assert not self.frozen

@@ -62,6 +62,12 @@ class Inode:
         ) = decode_inode(record)  # fmt: skip
         self.attributes = None
 
+    def copy(self, view: "View") -> "Inode":
+        """The same inode as another view has it, which shows the same state. Nobody holds it yet."""
+        other = Inode(view, self.ino)
+        other.decode(self.encode())
+        return other
+
     @property
     def is_directory(self) -> bool:
         return S_IFMT(self.mode) == S_IFDIR

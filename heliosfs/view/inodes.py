@@ -51,6 +51,13 @@ class Inodes:
             self.inodes[ino] = inode
         return inode
 
+    def share_root(self, other: "Inodes") -> None:
+        """Take the root directory over from another view, if that has it and shows the same state: what everybody
+        asks for first need not be looked for in the layers then."""
+        root = other.inodes.get(ROOT_INO)
+        if root is not None and self.top.state is other.top.state:
+            self.inodes[ROOT_INO] = root.copy(self._view())
+
     def forget(self, inode: Inode) -> None:
         """Nobody holds the inode any more: drop it from memory; an orphan ends."""
         assert inode.lookups == 0 and inode.opens == 0

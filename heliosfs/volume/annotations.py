@@ -26,6 +26,8 @@ MESSAGE_BYTES_MAX = 65536
 
 def check_notes(notes: dict[str, str], message: str = "") -> None:
     """EINVAL, E2BIG or ENOSPC for notes that cannot be."""
+    if not notes and not message:
+        return
     for key, value in notes.items():
         if not key or "=" in key or not key.isprintable() or any(each.isspace() for each in key):
             raise Refusal(errno.EINVAL, f"{key!r} cannot be the key of a note: no blanks, no =, no control characters")

@@ -43,11 +43,18 @@ class Operation(msgspec.Struct, array_like=True, frozen=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Operation).decode
+_NO_HASH = _encode(b"")
+_HASH_HEADER = _encode(FIRST_HASH).removesuffix(FIRST_HASH)
 
 
-def chain(operation: Operation) -> Operation:
-    """The operation with its hash."""
-    return msgspec.structs.replace(operation, hash=_hash(operation))
+def chain(operation: Operation) -> tuple[Operation, bytes]:
+    """The operation with its hash, and its stored form."""
+    unhashed = _encode(operation)
+    assert unhashed.endswith(_NO_HASH)
+    hashed = digest(unhashed)
+    # The hash comes last, so the rest need not be encoded again.
+    encoded = unhashed.removesuffix(_NO_HASH) + _HASH_HEADER + hashed
+    return msgspec.structs.replace(operation, hash=hashed), encoded
 
 
 def _hash(operation: Operation) -> bytes:

@@ -205,6 +205,7 @@ class Registry:
         self.next_branch = max(self.next_branch, branch_id + 1)
         if parent is not None:
             parent.children[record.name] = branch
+            view.share_root(parent.view)
 
     def _put_snapshot(self, branch: Branch, name: bytes, value: bytes, moved: dict[bytes, Snapshot]) -> None:
         record = decode_snapshot(value)
@@ -255,6 +256,7 @@ class Registry:
             number = self.allocate_number()
             read_only = not snapshot.filling
             snapshot.view = View(self.engine, number, snapshot.state, read_only=read_only)
+            snapshot.view.share_root(snapshot.branch.view)
             self.views[number] = snapshot.view
         return snapshot.view
 

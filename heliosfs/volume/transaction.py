@@ -31,10 +31,10 @@ class Transaction:
     def freeze(self, branch: Branch) -> int:
         """The id of the state that a branch has now. It goes on in a new layer above that."""
         top = branch.view.top
-        if top.empty and top.below is not None:
-            return top.below.id
-        self._set_top(branch, self.new_layer(top.id))
-        return top.id
+        state = top.state
+        if state is top:
+            self._set_top(branch, self.new_layer(top.id))
+        return state.id
 
     def freeze_layer(self, layer_id: int) -> None:
         """Freeze a layer without going on above it."""
@@ -77,14 +77,13 @@ class Transaction:
         With `freeing`, and when a ref goes, it leads to free space: on a full disk it may use the reserve.
         """
         registry = self.registry
-        operation = None
+        operation, encoded = None, None
         if verb:
             assert caller is not None
-            operation = operations.chain(Operation(
+            operation, encoded = operations.chain(Operation(
                 number=registry.next_operation(), time=now(), verb=verb, text=text, uid=caller.uid, pid=caller.pid,
                 command=caller.command, branch=branch, changes=self._shown, previous=registry.last_hash(),
             ))  # fmt: skip
-        encoded = None if operation is None else operations.encode(operation)
         record = RefsRecord(self._layers, self._frozen, list(self._refs.items()), encoded)
         if freeing or any(value is None for value in self._refs.values()):
             registry.engine.append_freeing(REFS, refs.encode(record))

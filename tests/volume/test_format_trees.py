@@ -50,7 +50,7 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "snapshot key": lambda: refs.snapshot_key(1, b"x"),
     "snapshot": lambda: refs.encode(refs.SnapshotRecord(9, 5, 1000)),
     "refs": lambda: refs.encode(refs.RefsRecord([(10, 9)], [9], [(b"r", b"v")], None)),
-    "operation": lambda: encode_operation(chain(OPERATION)),
+    "operation": lambda: encode_operation(chain(OPERATION)[0]),
 }
 
 
@@ -61,6 +61,10 @@ def test_the_document_works_every_example() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_code_writes_the_bytes_of_the_document(name: str) -> None:
     assert EXAMPLES[name]() == WORKED[name]
+
+
+def test_an_operation_is_stored_as_it_was_chained() -> None:
+    assert chain(OPERATION)[1] == WORKED["operation"]
 
 
 def test_the_code_reads_the_bytes_of_the_document() -> None:
