@@ -8,7 +8,6 @@ import errno
 import importlib
 import os
 import sys
-import traceback
 from typing import NoReturn
 
 import click
@@ -121,6 +120,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return _explain_system(error)
     if os.environ.get("HELIOSFS_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     return (
         f"internal error: {type(error).__name__}: {error}\n"

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import stat
-import subprocess
 from typing import NamedTuple
 
 from heliosfs.base.errors import HeliosError
@@ -82,6 +81,8 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> str:
     command = ["fusermount3", "-u", "-z", mountpoint] if lazy else ["fusermount3", "-u", mountpoint]
     try:
         # Not from inside: the helper's own working directory would keep the mount busy.
+        import subprocess  # 8 ms that only unmounting needs
+
         done = subprocess.run(command, cwd="/", capture_output=True, stdin=subprocess.DEVNULL, check=False)
     except FileNotFoundError:
         raise HeliosError("fusermount3 is not installed (Debian, Ubuntu: apt-get install fuse3)") from None
