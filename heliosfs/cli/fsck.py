@@ -39,7 +39,7 @@ def command(store: str, repair: bool, sources: tuple[str, ...], as_json: bool) -
     Lists what is damaged, which files of which states that hits, and in which other states these can be read; exit code
     1 when there is anything. Changes nothing, unless --repair is given: then what is damaged is brought back from
     another copy in the store, or from files of the same content. What cannot be is marked, so that it heals when the
-    same content is written again.
+    same content is written again. A database that cannot be read is rebuilt from its spare and the packs.
 
     \b
     Examples:
@@ -53,12 +53,15 @@ def command(store: str, repair: bool, sources: tuple[str, ...], as_json: bool) -
     if not path.is_dir():
         raise HeliosError(f"there is no store {shown(store)}")
     with progress() as tell:
+        kept = _rebuild(path, tell) if repair else None
         healed = _repair(path, [Path(source) for source in sources], tell) if repair else 0
         report = _check(path, tell)
+    if kept is not None:
+        click.echo(f"the database was rebuilt; the damaged one is kept in {shown(str(kept))}", err=True)
     if as_json:
         output.say_json({
             "problems": report.problems, "elsewhere": report.elsewhere, "objects": report.objects,
-            "files": report.files, "repaired_objects": healed,
+            "files": report.files, "repaired_objects": healed, "rebuilt_database": kept is not None,
         })  # fmt: skip
     else:
         _say(report, healed, repair)
@@ -72,6 +75,24 @@ def _check(path: Path, tell: Progress) -> "Report":
 
     with closing(Store.open(path, create=False, read_only=True)) as opened:
         return fsck.check(opened, tell)
+
+
+def _rebuild(path: Path, tell: Progress) -> Path | None:
+    """Where a database that cannot be read is now, of which there is a new one; None when it can be."""
+    from heliosfs.store.rebuild import is_readable, rebuild
+    from heliosfs.store.store import Store
+
+    if not (path / "format").exists() or is_readable(path):
+        return None
+    try:
+        return rebuild(path, tell)
+    except HeliosError as failure:
+        try:
+            # Part of it can be read: what can be is repaired in it as it is.
+            Store.open(path, create=False).close()
+        except HeliosError as damage:
+            raise HeliosError(f"{damage} ({failure})") from failure
+    return None
 
 
 def _repair(path: Path, sources: list[Path], tell: Progress) -> int:

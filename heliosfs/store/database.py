@@ -78,6 +78,19 @@ _SYNCED = struct.Struct("<QQ")
 """The number and its complement: a torn note counts as none."""
 
 
+CHANGE = struct.Struct("<BBHI")
+"""A change in a row of them: what is done, family, length of the key, length of the value; both follow."""
+
+REMOVE, PUT, REMOVE_BETWEEN = 0, 1, 2
+"""What is done. The last removes every key from the key up to but without the value."""
+
+_pack_change = CHANGE.pack
+
+
+class DatabaseDamaged(HeliosError):
+    """The database cannot be opened."""
+
+
 class Batch:
     """Changes that `Database.write` makes at once; later ones win over earlier ones. Good for one write."""
 
@@ -85,14 +98,21 @@ class Batch:
         self._batch: Any = rocksdict.WriteBatch(raw_mode=True)
         self._handles = handles
         self._callbacks: list[Callable[[], None]] = []
+        self.changes: list[bytes] = []
+        """What was done, but for the index of objects: see `spare`. As bytes, of which a hundred thousand are no work
+        for Python's garbage collector."""
 
     def put(self, family: Family, key: bytes, value: bytes) -> None:
         """Set a key."""
         self._batch.put(key, value, self._handles[family])
+        if family != INDEX:
+            self.changes.append(_pack_change(PUT, family, len(key), len(value)) + key + value)
 
     def delete(self, family: Family, key: bytes) -> None:
         """Remove a key, if there."""
         self._batch.delete(key, self._handles[family])
+        if family != INDEX:
+            self.changes.append(_pack_change(REMOVE, family, len(key), 0) + key)
 
     def delete_prefix(self, family: Family, prefix: bytes) -> None:
         """Remove every key that begins with `prefix`."""
@@ -103,6 +123,8 @@ class Batch:
     def delete_between(self, family: Family, start: bytes, end: bytes) -> None:
         """Remove every key from `start` up to but without `end`."""
         self._batch.delete_range(start, end, self._handles[family])
+        if family != INDEX:
+            self.changes.append(_pack_change(REMOVE_BETWEEN, family, len(start), len(end)) + start + end)
 
     def when_written(self, callback: Callable[[], None]) -> None:
         """Call back once the batch has been written, and not at all when that fails."""
@@ -122,6 +144,7 @@ class Batch:
     def _release(self) -> None:
         self._batch = None
         self._handles = []
+        self.changes = []
 
 
 class Scan(Iterator[tuple[bytes, bytes]]):
@@ -276,6 +299,10 @@ class Database:
         for callback in callbacks:
             callback()
 
+    def sequence(self) -> int:
+        """How many changes there have been: another number is another state."""
+        return int(self._rocks.latest_sequence_number())
+
     def sync(self) -> None:
         """Bring every batch written before the call to disk. Any thread."""
         with self._sync_lock:
@@ -362,12 +389,12 @@ def no_room(path: Path) -> HeliosError:
     )
 
 
-def damaged(path: Path, cause: str) -> HeliosError:
+def damaged(path: Path, cause: str) -> DatabaseDamaged:
     """What to tell when the database does not open."""
-    return HeliosError(
+    return DatabaseDamaged(
         f"the database in {path} cannot be opened: {cause}. Before anything else, make a copy of the whole "
-        "store and check the disk (dmesg, smartctl). Then restore the store from a backup, or clone it from "
-        "a remote it was pushed to."
+        "store and check the disk (dmesg, smartctl). Then let heliosfs fsck --repair rebuild it, or "
+        "restore the store from a backup, or clone it from a remote it was pushed to."
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from heliosfs.base.clock import now
 from heliosfs.base.errors import HeliosError
 from heliosfs.store import chunker
-from heliosfs.store.database import Database, opening_bytes
+from heliosfs.store.database import Batch, Database, damaged, opening_bytes
 from heliosfs.store.journal import Journal
 from heliosfs.store.objects import Objects
 from heliosfs.store.packs import Packs
 from heliosfs.store.segments import free_bytes, sync_directory
+from heliosfs.store.spare import Spare
 
 FORMAT = 1
 """The number of the format this build reads and writes."""
@@ -41,6 +42,7 @@ JOURNAL_NAME = "journal"
 PACKS_NAME = "packs"
 DATABASE_NAME = "db"
 RESERVE_NAME = "reserve"
+SPARE_NAME = "spare"
 _FORMAT_TEMPORARY = "format.new"
 
 
@@ -62,6 +64,7 @@ class Store:
         try:
             packs = Packs(path / PACKS_NAME, read_only=read_only)
             self.objects = Objects(packs, self.database, read_only=read_only)
+            self._spare = None if read_only else Spare(path / SPARE_NAME, self.database)
             if not read_only:
                 self.restore_reserve()
         except BaseException:
@@ -86,6 +89,15 @@ class Store:
         except BaseException:
             os.close(lock)
             raise
+
+    def write(self, batch: Batch) -> None:
+        """Any thread. Make a batch of changes for good, in the database and in its spare."""
+        assert self._spare is not None, "a store that was opened read-only is not written to"
+        before = self.database.sequence()
+        changes = batch.changes
+        self.database.write(batch)
+        self.database.sync()
+        self._spare.follow(before, changes, tight=self.reserve_used)
 
     def release_reserve(self) -> None:
         """Give the reserved space back to the disk, so that what frees space has room to work, and nothing else."""
@@ -174,7 +186,7 @@ def write_format(path: Path, description: dict[str, Any]) -> None:
     sync_directory(path.parent)
 
 
-def read_format(path: Path) -> dict[str, Any]:
+def read_format(path: Path, *, with_database: bool = True) -> dict[str, Any]:
     """The format file. HeliosError when this build cannot read it, or a part of the store is missing."""
     place = path / FORMAT_NAME
     try:
@@ -189,12 +201,14 @@ def read_format(path: Path) -> dict[str, Any]:
             f"the store in {path} has format {number}, and this build of heliosfs reads up to {FORMAT}. "
             "Install a newer release."
         )
-    for name in (JOURNAL_NAME, PACKS_NAME, f"{DATABASE_NAME}/CURRENT"):
+    for name in (JOURNAL_NAME, PACKS_NAME):
         if not (path / name).exists():
             raise HeliosError(
                 f"the store in {path} is damaged: {name} is missing. Restore it from a backup, or clone it "
                 "from a remote it was pushed to."
             )
+    if with_database and not (path / DATABASE_NAME / "CURRENT").exists():
+        raise damaged(path / DATABASE_NAME, "its file CURRENT is missing")
     return dict(description)
 
 

@@ -99,8 +99,7 @@ class Flush:
 
     def write(self) -> None:
         """Worker thread. The batch reaches the disk."""
-        self._store.database.write(self._batch)
-        self._store.database.sync()
+        self._store.write(self._batch)
 
     def finish(self) -> None:
         """Drop journal segments and packs that are no longer needed."""

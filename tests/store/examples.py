@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heliosfs.base.digests import digest
-from heliosfs.store import codec, index
-from heliosfs.store.database import SYNCED_NAME, Database
+from heliosfs.store import codec, index, spare
+from heliosfs.store.database import RECORDS, REFS, SYNCED_NAME, Database
 from heliosfs.store.journal import link_record
 from heliosfs.store.objects import CHUNK, NODE
 from heliosfs.store.packs import Location, Packs
@@ -51,6 +51,18 @@ def synced() -> bytes:
         return (Path(directory) / "db" / SYNCED_NAME).read_bytes()
 
 
+def spare_frame() -> bytes:
+    """What a flush would append that sets a ref and removes some records, as the ninth change."""
+    with tempfile.TemporaryDirectory() as directory:
+        database = Database(Path(directory) / "db")
+        batch = database.batch()
+        batch.put(REFS, b"ref", b"value")
+        batch.delete_between(RECORDS, b"a", b"c")
+        content = spare.frame(0, 9, b"".join(batch.changes))
+        database.close()
+        return content
+
+
 EXAMPLES: dict[str, Callable[[], bytes]] = {
     "link": link,
     "journal record": journal_record,
@@ -61,5 +73,6 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "pack length": lambda: index.encode_length(4096),
     "statistics": lambda: index.Statistics(1, 2, 3, 4, 5, 6, 7).encode(),
     "synced": synced,
+    "spare": spare_frame,
 }
 """By the name that the document gives each."""

@@ -11,7 +11,7 @@ import pytest
 from xxhash import xxh3_64_intdigest
 
 from heliosfs.base.digests import digest
-from heliosfs.store import codec, index, journal, packs
+from heliosfs.store import codec, index, journal, packs, spare
 from heliosfs.store.database import Family
 from heliosfs.store.packs import Location
 from heliosfs.store.store import FORMAT
@@ -49,6 +49,12 @@ def test_the_code_reads_the_objects_of_the_document() -> None:
         location = Location(1, 0, len(content) - packs.HEADER_BYTES, len(data), kind, kind - 1)
         assert packs.is_record(content, location, digest(data))
         assert codec.decode(location.codec, content[packs.HEADER_BYTES :], len(data)) == data
+
+
+def test_the_code_reads_the_spare_of_the_document() -> None:
+    [(sequence, payload)] = spare.frames(WORKED["spare"])
+    assert sequence == 9
+    assert list(spare.decode(payload)) == [(1, Family.REFS, b"ref", b"value"), (2, Family.RECORDS, b"a", b"c")]
 
 
 def test_the_checks_are_made_as_the_document_says() -> None:
