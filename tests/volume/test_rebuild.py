@@ -56,7 +56,7 @@ def opened(path: Path) -> Volume:
 @pytest.fixture(scope="module", params=["closed", "killed", "spare one flush behind"])
 def original(request: pytest.FixtureRequest) -> Iterator[tuple[Path, dict[str, State]]]:
     """A store with some of everything. The last: killed when a flush was in the database and not yet in the spare."""
-    with tempfile.TemporaryDirectory(prefix="heliosfs-rebuild-", dir=trees.MEMORY) as directory:
+    with tempfile.TemporaryDirectory(prefix="heliosfs-rebuild-") as directory:
         path = Path(directory) / "store"
         volume = Volume.open(Store.open(path))
         populate(volume, random.Random(1))
