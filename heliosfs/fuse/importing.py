@@ -5,7 +5,6 @@ caller could open, seen from where the caller is. What lies in it is read with t
 verb is for root and for the user that this process runs as.
 """
 
-import contextlib
 import errno
 import os
 import select
@@ -19,13 +18,14 @@ from heliosfs.fuse import magic, processes
 from heliosfs.fuse.arguments import Arguments, text_of
 from heliosfs.fuse.inode_table import InodeTable
 from heliosfs.fuse.kernel_cache import KernelCache
+from heliosfs.fuse.read_ahead import ReadAhead
 from heliosfs.fuse.rights import Requester, check_is_owner
 from heliosfs.fuse.stepwise import stepwise
 from heliosfs.fuse.trees import Tree, Trees, container_number, name_of
 from heliosfs.view.xattrs import ACLS
 from heliosfs.volume.intake import Intake
 from heliosfs.volume.path_restore import clean_paths
-from heliosfs.volume.source import XATTRS, Batch, Item, batches, read_directory, read_tar, top_names
+from heliosfs.volume.source import XATTRS, Item, batches, read_directory, read_tar, top_names
 from heliosfs.volume.volume import Volume
 
 _TOKENS_MAX: Final = 64
@@ -100,20 +100,14 @@ class Importing:
         return read_directory(descriptor, _device(self._trees.device), xattrs)
 
     async def _take(self, intake: Intake, items: Iterator[Item], watch: int) -> None:
-        reader = batches(items)
-
-        def following() -> Batch | None:
-            return next(reader, None)
-
+        reader = ReadAhead(batches(items))
         try:
-            while (batch := await trio.to_thread.run_sync(following, abandon_on_cancel=True)) is not None:
+            while (batch := await reader.next()) is not None:
                 if select.select([watch], [], [], 0)[0]:
                     raise Refusal(errno.EINTR, "who asked for the import has ended")
                 await stepwise(intake.take(batch))
         finally:
-            with trio.CancelScope(shield=True), contextlib.suppress(ValueError):
-                # ValueError: it waits for a pipe, and the mount is about to end.
-                await trio.to_thread.run_sync(reader.close)
+            reader.close()
 
     async def _announce(self, intake: Intake) -> None:
         """Have the kernel look again at what it may know of the directories that were filled."""
