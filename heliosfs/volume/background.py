@@ -11,7 +11,7 @@ import logging
 from collections.abc import Generator
 
 from heliosfs.base.errors import Corruption
-from heliosfs.base.limits import LAYER_RECORDS_MAX, UNCUT_BYTES_MAX, UNSEALED_RECORDS_MAX
+from heliosfs.base.limits import LAYER_RECORDS_MAX, UNCUT_BYTES_MAX, UNSEALED_LAYERS_MAX, UNSEALED_RECORDS_MAX
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.seal import seal
 from heliosfs.view.cutter import cut
@@ -21,10 +21,6 @@ from heliosfs.volume.transaction import Transaction
 
 SCAN_BYTES = 1 << 20
 """How much is journalled between two looks at all branches: with a thousand of them a look takes 0.1 ms."""
-
-LAYER_RECORDS = 5
-"""What a layer that waits to be sealed costs beside its records, counted in these: about 1.5 KB. A thousand snapshots
-of a tree in which little changes are a thousand layers of a few records each."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +72,12 @@ class Background:
 
     def pressure(self) -> float:
         """How large the backlog is, as a share of what it may be before requests have to wait for it."""
-        return max(
-            self._unsealed_records() / UNSEALED_RECORDS_MAX,
-            self._registry.engine.journal.size() / UNCUT_BYTES_MAX,
-        )
+        return max(self._unsealed(), self._registry.engine.journal.size() / UNCUT_BYTES_MAX)
+
+    def _unsealed(self) -> float:
+        """What waits to be sealed, likewise."""
+        layers = len(self._registry.unsealed) / UNSEALED_LAYERS_MAX
+        return max(layers, self._unsealed_records() / UNSEALED_RECORDS_MAX)
 
     def _unsealed_records(self) -> int:
         """As of the last look: with thousands of snapshots one takes 0.2 ms, as long as several requests."""
@@ -87,13 +85,13 @@ class Background:
         seals, layers, counted = self._counted
         if seals != self.seals or len(unsealed) < layers or not 0 <= head - counted < SCAN_BYTES:
             self._counted = self.seals, len(unsealed), head
-            self._waiting = sum(layer.records + LAYER_RECORDS for layer in unsealed.values())
+            self._waiting = sum(layer.records for layer in unsealed.values())
         return self._waiting
 
     def _crowded(self) -> bool:
         """Whether so much waits to be sealed that closed files have to wait: new ones come faster than they are cut,
         and nothing would ever be sealed."""
-        return self._sealable() is not None and self._unsealed_records() > UNSEALED_RECORDS_MAX
+        return self._sealable() is not None and self._unsealed() > 1
 
     def _prepare(self, layer: Layer) -> None:
         """Cut a piece of a layer, or begin to seal it when all of it is cut."""

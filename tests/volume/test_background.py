@@ -44,6 +44,22 @@ def test_files_made_faster_than_they_are_cut_do_not_pile_up(volume: Volume, smal
         assert inode is not None and bytes(view.read(inode, 0, 10)) == b"%d" % number
 
 
+def test_many_states_in_a_row_wait_for_those_before(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "UNSEALED_LAYERS_MAX", 20)
+    view = volume.main.view
+    inode = view.make(view.root, b"file", 0o100644, CALLER)
+    for number in range(100):
+        view.write(inode, 0, b"%03d" % number)
+        volume.snapshot(volume.main, b"%d" % number, CALLER)
+        while volume.dirty() and volume.pressure() >= 1:
+            volume.step()
+        assert len(volume.registry.unsealed) <= 20
+    assert volume.background.seals >= 80
+    for number in range(100):
+        kept = volume.view_of(volume.main.snapshots[b"%d" % number])
+        assert bytes(kept.read(kept.inode(inode.ino), 0, 3)) == b"%03d" % number
+
+
 def test_there_is_no_pressure_without_a_backlog(volume: Volume) -> None:
     make_files(volume, 0, 10)
     assert volume.pressure() < 0.01
