@@ -394,7 +394,7 @@ def damaged(path: Path, cause: str) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"the database in {path} cannot be opened: {cause}. Before anything else, make a copy of the whole "
         "store and check the disk (dmesg, smartctl). Then let heliosfs fsck --repair rebuild it, or "
-        "restore the store from a backup, or clone it from a remote it was pushed to."
+        "restore the store from a backup."
     )
 
 

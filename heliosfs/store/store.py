@@ -203,10 +203,7 @@ def read_format(path: Path, *, with_database: bool = True) -> dict[str, Any]:
         )
     for name in (JOURNAL_NAME, PACKS_NAME):
         if not (path / name).exists():
-            raise HeliosError(
-                f"the store in {path} is damaged: {name} is missing. Restore it from a backup, or clone it "
-                "from a remote it was pushed to."
-            )
+            raise HeliosError(f"the store in {path} is damaged: {name} is missing. Restore it from a backup.")
     if with_database and not (path / DATABASE_NAME / "CURRENT").exists():
         raise damaged(path / DATABASE_NAME, "its file CURRENT is missing")
     return dict(description)
