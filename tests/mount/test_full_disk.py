@@ -27,6 +27,7 @@ pytestmark = [mount_only, root_only]
 
 DISK_BYTES = 160 << 20
 PIECE_BYTES = 200_000
+PATIENCE_SECONDS = 60
 DISKS = os.environ.get("HELIOSFS_TEST_DISKS", "tmpfs").split(",")
 
 EXT4_BYTES = DISK_BYTES + (12 << 20)
@@ -81,6 +82,12 @@ def small(request: pytest.FixtureRequest) -> Iterator[MountedVolume]:
 
 
 every_disk = pytest.mark.parametrize("small", ["tmpfs", "ext4"], indirect=True)
+
+
+def stored_bytes(volume: MountedVolume) -> int:
+    """What content takes on the disk, in packs and in the journal."""
+    found = volume.call("stats")
+    return int(found["stored_bytes"]) + int(found["journal_bytes"])
 
 
 class Acknowledged:
@@ -173,9 +180,16 @@ def test_dropped_snapshots_give_space_back_while_it_is_full(small: MountedVolume
     for number in range(12):
         (small.path / f"s{number}").unlink()
     known.fill("a")
+    before = stored_bytes(small)
     (small.path / ".snapshots" / "s").rmdir()
-    found = json.loads(heliosfs("gc", small.path, "--keep-undo", "0", "--json"))
-    assert found["freed_bytes"] > 8_000_000, found
+    # On a busy machine what was written last is still to be cut, and first takes what is freed.
+    for _ in range(PATIENCE_SECONDS):
+        heliosfs("gc", small.path, "--keep-undo", "0")
+        if stored_bytes(small) < before - 8_000_000:
+            break
+        time.sleep(1)
+    else:
+        raise AssertionError(f"{before} bytes before, {stored_bytes(small)} after")
     known.check()
     # What was freed, less what the reserve and the journal take of it first.
     assert known.fill("b") * PIECE_BYTES > 3_000_000
