@@ -209,6 +209,13 @@ class Helios(Mounted):
         self.mount()
         raise_priority(self.pid)
 
+    def kill(self) -> None:
+        """End the daemon without a warning."""
+        os.kill(self.pid, signal.SIGKILL)
+        _wait_for_end(self.pid, self.end_seconds)
+        # A dead mount does not look like one to `os.path.ismount`.
+        subprocess.run(["umount", "-l", str(self.directory)], check=False, stderr=subprocess.DEVNULL)
+
     def _command(self, *words: str | Path) -> None:
         run(sys.executable, "-m", "heliosfs", *words, directory=TOP)
 

@@ -84,6 +84,11 @@ class Table:
             rows.append([work, *cells, *ratios, self._spread(work, ours), self._requests(work, ours)])
         return rows
 
+    def comparison(self, work: str, other: str, ours: str = "heliosfs") -> str:
+        """How two works on the same place compare; empty where one of them was not done."""
+        ratio = _ratio(self.median(work, ours), self.median(other, ours))
+        return "" if ratio == "-" else f"{work}: {ratio} x {other}"
+
     def _time(self, work: str, place: str) -> str:
         results = self._by.get((work, place))
         if not results:

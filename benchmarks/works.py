@@ -107,6 +107,10 @@ class Work(NamedTuple):
     cold: bool = False
     checkpoint: bool = False
     """Only for places that keep states of a tree."""
+    named: bool = False
+    """Takes minutes to prepare, so it is done only when it is named."""
+    against: str = ""
+    """The name of a work that should take as long: the ratio to it is printed."""
 
 
 def first(*steps: Callable[[Site], object]) -> Callable[[Site], None]:
