@@ -33,8 +33,7 @@ CHUNK = 1
 NODE = 2
 
 CACHE_BYTES = 64 << 20
-"""Verified bodies kept in memory."""
-
+"""Verified chunks kept in memory. Nodes are not among them: who reads those keeps them decoded."""
 
 SOUND_MAX = 1 << 16
 """Objects remembered to be sound: about 7 MB, for the content of some gigabytes."""
@@ -158,16 +157,21 @@ class Objects:
             self.statistics.cache_hits += 1
             return data
         self.statistics.cache_misses += 1
-        data = self.load(digest)
-        self._cache.put(digest, data)
+        kind, data = self._load(digest)
+        if kind != NODE:
+            self._cache.put(digest, data)
         return data
 
     def load(self, digest: bytes) -> bytes:
         """As `get`, from disk, past the cache. Any thread."""
+        return self._load(digest)[1]
+
+    def _load(self, digest: bytes) -> tuple[int, bytes]:
+        """The kind of an object and its bytes."""
         location, _ = self._locate(digest)
         while location is not None:
             try:
-                return self._read(location, digest)[1]
+                return location.kind, self._read(location, digest)[1]
             except Corruption:
                 moved, _ = self._locate(digest)
                 if moved == location:

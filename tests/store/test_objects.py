@@ -35,6 +35,15 @@ def test_what_was_put_comes_back(opened: Opened) -> None:
     assert (store.objects.statistics.cache_misses, store.objects.statistics.cache_hits) == (5, 5)
 
 
+def test_nodes_are_not_kept_since_those_who_read_them_do(opened: Opened) -> None:
+    store = opened()
+    names = [store.objects.put(os.urandom(5000), kind) for kind in (NODE, CHUNK)]
+    for _ in range(2):
+        for name in names:
+            store.objects.get(name)
+    assert (store.objects.statistics.cache_misses, store.objects.statistics.cache_hits) == (3, 1)
+
+
 def test_what_was_flushed_is_there_after_a_kill_and_the_rest_is_forgotten(opened: Opened, place: Path) -> None:
     store = opened()
     kept = [store.objects.put(os.urandom(5000), CHUNK) for _ in range(20)]
