@@ -138,7 +138,7 @@ class Journal:
             self._cache.put(position, data)
         return memoryview(data)
 
-    def _load(self, position: int) -> memoryview:
+    def _load(self, position: int) -> bytes | memoryview:
         number, offset = position >> OFFSET_BITS, position & OFFSET_MASK
         try:
             found = self._segments.read(number, offset, FIRST_BYTES)
@@ -151,7 +151,7 @@ class Journal:
                 if record is not None:
                     # Small ones are kept without what follows them.
                     data = rest[len(record.header) :]
-                    return data if length > FIRST_BYTES else memoryview(bytes(data))
+                    return data if length > FIRST_BYTES else bytes(data)
         except FileNotFoundError:
             pass
         except OSError as failure:
