@@ -8,6 +8,7 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 MMAP_THRESHOLD_BYTES: Final = 32 << 20
 TRIM_THRESHOLD_BYTES: Final = 256 << 20
 TOP_PAD_BYTES: Final = 16 << 20
@@ -22,7 +23,8 @@ LATENCY_DEVICE: Final = "/dev/cpu_dma_latency"
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep big buffers for the next request."""
+    """Let malloc keep big buffers for the next request, in one arena: else each thread that writes a flush keeps its
+    own, which nobody else can use."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
@@ -31,6 +33,7 @@ def keep_freed_memory() -> bool:
         (_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES),
         (_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
         (_M_TOP_PAD, TOP_PAD_BYTES),
+        (_M_ARENA_MAX, 1),
     )
     return all(mallopt(name, value) == 1 for name, value in settings)
 
