@@ -3,6 +3,8 @@
 Every function takes the tree (nodes of all roots), the layer at which to start, and keys.
 """
 
+from collections.abc import Iterator
+
 from heliosfs.base.keys import ENTRY, EXTENT, INODE, LINK, OFFSET_BYTES, SYMLINK, XATTR, key
 from heliosfs.base.records import HOLE, Extent, decode_entry, decode_extent
 from heliosfs.layers.delta import Delta
@@ -10,10 +12,6 @@ from heliosfs.layers.extents import END, Gap
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.span import SPAN_MASK
 from heliosfs.merkle.tree import Tree
-
-TREE_EXTENT_BYTES_MAX = 1 << 20
-"""No extent in a Merkle tree is longer: it is one chunk at most, so this bounds the search for the one that
-begins before an offset."""
 
 
 def find_inode(tree: Tree, layer: Layer | None, ino: int) -> bytes | None:
@@ -160,16 +158,25 @@ def _start_of(extent: Extent) -> int:
     return extent[0]
 
 
-def tree_extents(tree: Tree, root: bytes, ino: int, start: int, end: int) -> list[Extent]:
-    """The extents of a Merkle tree that reach into [start, end), whole."""
-    first = key(ino, EXTENT, max(0, start - TREE_EXTENT_BYTES_MAX).to_bytes(OFFSET_BYTES, "big"))
+def tree_extents(tree: Tree, root: bytes, ino: int, start: int, end: int) -> Iterator[Extent]:
+    """The extents of a Merkle tree that reach into [start, end), whole and in order."""
+    first = key(ino, EXTENT, start.to_bytes(OFFSET_BYTES, "big"))
     last = key(ino, EXTENT, min(end, END).to_bytes(OFFSET_BYTES, "big"))
-    found = []
-    for record_key, value in tree.scan(root, first, last):
-        extent = decode_extent(int.from_bytes(record_key[-OFFSET_BYTES:], "big"), value)
-        if extent[1] > start:
-            found.append(extent)
-    return found
+    entries = tree.scan(root, first, last)
+    entry = next(entries, None)
+    if start and (entry is None or entry[0] != first):
+        before = tree.before(root, first)
+        if before is not None and before[0].startswith(key(ino, EXTENT)):
+            extent = _decode(*before)
+            if extent[1] > start:
+                yield extent
+    while entry is not None:
+        yield _decode(*entry)
+        entry = next(entries, None)
+
+
+def _decode(record_key: bytes, value: bytes) -> Extent:
+    return decode_extent(int.from_bytes(record_key[-OFFSET_BYTES:], "big"), value)
 
 
 def _resolve_tree(tree: Tree, root: bytes, ino: int, start: int, end: int, found: list[Extent]) -> list[Gap]:

@@ -18,7 +18,7 @@ from heliosfs.base.errors import Corruption
 from heliosfs.merkle.difference import Difference, difference
 from heliosfs.merkle.edit import Change, edit
 from heliosfs.merkle.node import Node
-from heliosfs.merkle.nodes import Nodes, NodeStore
+from heliosfs.merkle.nodes import Nodes, NodeStore, floor_of
 from heliosfs.merkle.scan import Entry, scan, visit, walk
 
 
@@ -50,6 +50,27 @@ class Tree:
             level -= 1
             if node.level != level:
                 raise Corruption("node", "its level, which its parent gives otherwise", digest)
+
+    def before(self, root: bytes, key: bytes) -> Entry | None:
+        """The entry with the greatest key below `key`, or None. Raises Corruption."""
+        if not root:
+            return None
+        node = self.nodes.load(root)
+        floor: bytes | None = None
+        while node.level:
+            index = min(bisect_left(node.keys, key), len(node.keys) - 1)
+            floor = floor_of(node, index, floor)
+            node = self.nodes.child(node, index, floor)
+        index = bisect_left(node.keys, key)
+        if index:
+            return node.keys[index - 1], node.values[index - 1]
+        if floor is None:
+            return None
+        # The last key of the leaf before this one.
+        value = self.get(root, floor)
+        if value is None:
+            raise Corruption("node", "the last key of one of its children, which that does not have", root)
+        return floor, value
 
     def scan(self, root: bytes, start: bytes = b"", end: bytes | None = None) -> Iterator[Entry]:
         """Entries from `start` up to but without `end`, in order, loaded as they are reached.

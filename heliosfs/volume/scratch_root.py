@@ -60,7 +60,7 @@ class ScratchRoots:
             changes = [
                 change
                 for ino in sorted(each.deltas)
-                for change in sorted(tree_changes(self.tree, root, ino, each.deltas[ino]).items())
+                for change in tree_changes(self.tree, root, ino, each.deltas[ino])
             ]
             steps = self.tree.edit(root, changes)
             while True:

@@ -62,7 +62,7 @@ class Settling:
         inos = sorted(self._done[:count])
         changes: list[TreeChange] = []
         for number, ino in enumerate(inos, start=1):
-            changes.extend(sorted(tree_changes(self._tree, below.root, ino, layer.deltas[ino]).items()))
+            changes.extend(tree_changes(self._tree, below.root, ino, layer.deltas[ino]))
             if number % _STEP_INODES == 0:
                 yield
         root = yield from self._tree.edit(below.root, changes)

@@ -14,7 +14,7 @@ from heliosfs.base.records import CHUNK, ENTRY_TYPE_BITS, INLINE, decode_entry, 
 from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
-from heliosfs.layers.stack import TREE_EXTENT_BYTES_MAX
+from heliosfs.layers.seal import TREE_EXTENT_BYTES_MAX
 from heliosfs.merkle.node import Node
 from heliosfs.merkle.nodes import Nodes, check, floor_of
 from heliosfs.merkle.tree import Tree

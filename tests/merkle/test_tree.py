@@ -39,6 +39,19 @@ def test_get_beside_every_key(rule: str, entries: dict[bytes, bytes]) -> None:
 
 
 @examples(35)
+@given(large_maps(400))
+def test_before(rule: str, entries: dict[bytes, bytes]) -> None:
+    tree, _ = new_tree(cache_bytes=50_000)
+    root = build(tree, entries)
+    ordered = sorted(entries.items())
+    for position, (key, _) in enumerate(ordered):
+        assert tree.before(root, key) == (ordered[position - 1] if position else None)
+        assert tree.before(root, key + b"\0") == ordered[position]
+    assert tree.before(root, b"") is None
+    assert tree.before(root, b"\xff" * 301) == (ordered[-1] if ordered else None)
+
+
+@examples(35)
 @given(maps, keys, st.none() | keys)
 def test_scan(rule: str, entries: dict[bytes, bytes], start: bytes, end: bytes | None) -> None:
     tree, _ = new_tree()
