@@ -35,8 +35,9 @@ UNSEALED_LAYERS_MAX = 500
 """Layers that wait to be sealed beyond which requests wait as well. A look-up walks through them: 20,000 checkpoints in
 a row took 22 s with this limit, 31 s with 2,000 and several minutes without one."""
 
-FLUSH_RECORDS_MAX = 20_000
-"""Changed records that start a flush even under load: one database write of some 20 ms at most."""
+FLUSH_RECORDS_MAX = 10_000
+"""Changed records that start a flush even under load. To gather and to write as many takes some 15 ms each, in which no
+request is answered."""
 
 FLUSH_JOURNAL_BYTES = 64 << 20
 """Journal bytes since the last flush that start one: they bound the replay at open."""

@@ -101,24 +101,19 @@ class Delta:
         for suffix, mark in (self.links or {}).items():
             yield LINK, suffix, mark
 
-    def stored_value(self, kind: int, suffix: bytes | int) -> tuple[bytes, bytes | None]:
-        """(suffix, value) in the stored form, as they are now; None when the record is gone."""
-        if kind == EXTENT:
-            assert isinstance(suffix, int)
-            extent = self.extents.get(suffix) if self.extents else None
-            return suffix.to_bytes(OFFSET_BYTES, "big"), None if extent is None else encode_extent(*extent)
-        assert isinstance(suffix, bytes)
+    def stored_value(self, kind: int, suffix: bytes) -> bytes | None:
+        """The value of anything but an extent in the stored form, as it is now; None when the record is gone."""
         if kind == INODE:
-            return suffix, self.inode
+            return self.inode
         if kind == ENTRY:
             child = (self.entries or {}).get(suffix)
-            return suffix, None if child is None else encode_entry(child)
+            return None if child is None else encode_entry(child)
         if kind == XATTR:
-            return suffix, (self.xattrs or {}).get(suffix)
+            return (self.xattrs or {}).get(suffix)
         if kind == LINK:
-            return suffix, (self.links or {}).get(suffix)
+            return (self.links or {}).get(suffix)
         assert kind == SYMLINK
-        return suffix, self.symlink
+        return self.symlink
 
     def restore(self, kind: int, suffix: bytes, value: bytes | None) -> None:
         """Take a record in as `records` gave it: the way back from the database."""

@@ -5,6 +5,7 @@ Invariants:
   2. Ranges do not overlap and are not empty: starts[i] < ends[i] <= starts[i + 1].
   3. `dirty` holds every start whose piece was set or removed since the last flush.
   4. `written` is the number of pieces whose bytes lie in the journal, `based` of those that lie in a base.
+  5. No written piece starts before `_written_from`.
 
 A range that the map does not cover is not a hole: the layer says nothing of it, and what lies below
 shows through. A hole is a piece of kind HOLE, up to `END` when everything behind is gone.
@@ -16,6 +17,7 @@ from bisect import bisect_left, bisect_right
 from typing import Final
 
 from heliosfs.base.records import BASE, HOLE, WRITTEN, Extent, Source
+from heliosfs.store.journal import OFFSET_BITS
 
 END: Final = 1 << 63
 """Beyond every file: the end of a hole that has none."""
@@ -28,7 +30,7 @@ Gap = tuple[int, int]
 class ExtentMap:
     """The ranges of one inode in one layer."""
 
-    __slots__ = ("based", "dirty", "pieces", "starts", "written")
+    __slots__ = ("_segments", "_written_from", "based", "dirty", "pieces", "starts", "written")
 
     def __init__(self) -> None:
         self.starts: list[int] = []
@@ -36,6 +38,9 @@ class ExtentMap:
         self.dirty: set[int] = set()
         self.written = 0
         self.based = 0
+        self._written_from = END
+        self._segments: frozenset[int] | None = None
+        """What `segments` said, until something changes."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -44,6 +49,9 @@ class ExtentMap:
         """Let [start, end) be these bytes, whatever the map said of it before."""
         assert start < end
         starts = self.starts
+        self._segments = None
+        if kind == WRITTEN and start < self._written_from:
+            self._written_from = start
         if starts and start < self.pieces[-1][0]:
             if self._split(start, end, kind, source, skip):
                 return
@@ -109,7 +117,27 @@ class ExtentMap:
 
     def forget(self, start: int) -> None:
         """Say nothing of [start, END) any more: an end of file, where nothing lies below."""
+        self._segments = None
         self._clear(start, END)
+
+    def first_written(self) -> int:
+        """The index of the first piece that lies in the journal; there is one. To ask again and again while they are
+        replaced from the first one on takes one look at each."""
+        assert self.written
+        pieces = self.pieces
+        index = bisect_left(self.starts, self._written_from)
+        while pieces[index][1] != WRITTEN:
+            index += 1
+        self._written_from = self.starts[index]
+        return index
+
+    def segments(self) -> frozenset[int]:
+        """The segments of the journal in which there are pieces."""
+        if self._segments is None:
+            self._segments = frozenset(
+                {source >> OFFSET_BITS for _, kind, source, _ in self.pieces if kind == WRITTEN}  # type: ignore[operator]
+            )
+        return self._segments
 
     def cover(self, start: int, end: int, found: list[Extent]) -> list[Gap]:
         """Append what the map holds of [start, end) to `found`; the parts that it does not cover."""
@@ -152,5 +180,6 @@ class ExtentMap:
             assert at <= start < end and skip >= 0, (at, start, end)
             assert (source is None) == (kind == HOLE)
             at = end
-        assert self.written == sum(piece[1] == WRITTEN for piece in self.pieces)
+        written = [start for start, piece in zip(self.starts, self.pieces, strict=True) if piece[1] == WRITTEN]
+        assert self.written == len(written) and all(start >= self._written_from for start in written)
         assert self.based == sum(piece[1] == BASE for piece in self.pieces)

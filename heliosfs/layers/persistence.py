@@ -10,8 +10,10 @@ database says all that the layers in memory say.
 import msgspec
 
 from heliosfs.base.errors import Corruption
-from heliosfs.base.keys import EXTENT, INO_BYTES, INODE, key, split
+from heliosfs.base.keys import EXTENT, INO_BYTES, INODE, OFFSET_BYTES, key, split
+from heliosfs.base.records import encode_extent
 from heliosfs.layers.delta import Delta
+from heliosfs.layers.extents import ExtentMap
 from heliosfs.layers.layer import Layer
 from heliosfs.store.database import LAYERS, RECORDS, Batch, Database
 
@@ -88,8 +90,9 @@ def _put_changes(layer: Layer, prefix: bytes, batch: Batch) -> None:
             delta = layer.deltas.get(ino)
             if delta is None:
                 continue
-            stored_suffix, value = delta.stored_value(kind, suffix)
-            record_key = prefix + key(ino, kind, stored_suffix)
+            assert isinstance(suffix, bytes)
+            value = delta.stored_value(kind, suffix)
+            record_key = prefix + key(ino, kind, suffix)
             batch.put(RECORDS, record_key, _TOMBSTONE if value is None else _VALUE + value)
             delta.stored = True
 
@@ -101,15 +104,20 @@ def _put_touched(layer: Layer, prefix: bytes, batch: Batch) -> None:
             continue
         if delta.inode is not None:
             batch.put(RECORDS, prefix + key(ino, INODE), _VALUE + delta.inode)
-        for start in delta.extents.dirty:
-            suffix, value = delta.stored_value(EXTENT, start)
-            record_key = prefix + key(ino, EXTENT, suffix)
-            if value is None:
-                batch.delete(RECORDS, record_key)
-            else:
-                batch.put(RECORDS, record_key, _VALUE + value)
+        _put_extents(prefix + key(ino, EXTENT), delta.extents, batch)
         delta.extents.dirty.clear()
         delta.stored = True
+
+
+def _put_extents(prefix: bytes, extents: ExtentMap, batch: Batch) -> None:
+    """Those that are dirty: tens of thousands, after random writes."""
+    for start in extents.dirty:
+        extent = extents.get(start)
+        record_key = prefix + start.to_bytes(OFFSET_BYTES, "big")
+        if extent is None:
+            batch.delete(RECORDS, record_key)
+        else:
+            batch.put(RECORDS, record_key, _VALUE + encode_extent(*extent))
 
 
 def remember_all(layer: Layer) -> None:

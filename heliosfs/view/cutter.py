@@ -16,6 +16,9 @@ from heliosfs.view.engine import Engine
 STEP_BYTES = 512 << 10
 """Cut at one time: about 1 ms of chunking, hashing and compressing."""
 
+RUN_BYTES_MIN = 32 << 10
+"""A run counts as so many bytes of a step at least: to store a page of 4 KiB takes about as long."""
+
 TAIL_BYTES_MAX = 16 << 10
 """A piece before the written bytes that is shorter is cut again together with them, so that a file which
 grows by small appends does not end up as many small chunks."""
@@ -31,14 +34,24 @@ def cut(engine: Engine, layer: Layer, ino: int) -> bool:
     if extents is None or not extents.written:
         layer.uncut.discard(ino)
         return False
-    run = _first_run(extents)
+    spent = 0
+    while extents.written:
+        run = _first_run(extents)
+        size = run[-1][1] - run[0][0]
+        if spent and spent + size > STEP_BYTES:
+            break
+        layer.replace(ino, _stored(engine, extents, run))
+        spent += max(size, RUN_BYTES_MIN)
+    return ino in layer.uncut
+
+
+def _stored(engine: Engine, extents: ExtentMap, run: list[Extent]) -> list[Extent]:
+    """Store what a run reads as; the extents that say the same."""
     data = _read(engine, run)
     start, end = run[0][0], run[-1][1]
     if len(data) <= INLINE_BYTES_MAX:
-        layer.replace(ino, [(start, end, INLINE, bytes(data), 0)])
-    else:
-        layer.replace(ino, _cut(engine, start, data, _continues(extents, end)))
-    return ino in layer.uncut
+        return [(start, end, INLINE, bytes(data), 0)]
+    return _cut(engine, start, data, _continues(extents, end))
 
 
 def take_in(engine: Engine, layer: Layer, ino: int) -> bool:
@@ -61,8 +74,7 @@ def take_in(engine: Engine, layer: Layer, ino: int) -> bool:
 def _first_run(extents: ExtentMap) -> list[Extent]:
     """Adjacent pieces from the first written one on, up to `STEP_BYTES`, with a short tail before them."""
     pieces, starts = extents.pieces, extents.starts
-    index = next(i for i, piece in enumerate(pieces) if piece[1] == WRITTEN)
-    first = index
+    index = first = extents.first_written()
     if index and pieces[index - 1][0] == starts[index] and pieces[index - 1][1] in (CHUNK, INLINE):
         if starts[index] - starts[index - 1] < TAIL_BYTES_MAX:
             first = index - 1

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import VIEW_BITS
-from heliosfs.base.records import WRITTEN
 from heliosfs.layers.layer import Layer
-from heliosfs.store.journal import OFFSET_BITS
 from heliosfs.view.engine import Engine
 from heliosfs.view.view import View
 from heliosfs.volume import operations
@@ -288,11 +286,7 @@ class Registry:
             for ino in layer.uncut:
                 extents = layer.deltas[ino].extents
                 assert extents is not None
-                found.update(
-                    source >> OFFSET_BITS
-                    for _, kind, source, _ in extents.pieces
-                    if kind == WRITTEN and isinstance(source, int)
-                )
+                found |= extents.segments()
         return found
 
     @contextmanager

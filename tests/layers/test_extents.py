@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 
 from heliosfs.base.records import BASE, CHUNK, HOLE, WRITTEN
 from heliosfs.layers.extents import END, ExtentMap
+from heliosfs.store.journal import OFFSET_BITS
 
 RANGES = st.tuples(st.integers(0, 60), st.integers(1, 30), st.sampled_from([HOLE, WRITTEN, CHUNK, BASE]))
 
 
 def source_of(kind: int, number: int) -> int | bytes | None:
-    return None if kind == HOLE else number if kind == WRITTEN else bytes([number]) * 32
+    return None if kind == HOLE else number if kind == WRITTEN else number.to_bytes(8, "big") * 4
 
 
 @given(st.lists(RANGES, max_size=30), st.integers(0, 70), st.integers(1, 40))
@@ -58,6 +59,20 @@ def test_what_is_dirty_leads_from_the_flushed_to_the_present_state(ranges: list[
                     flushed[start] = piece
             extents.dirty.clear()
             assert flushed == {extent[0]: extent for extent in extents.extents()}
+
+
+@given(st.lists(RANGES, max_size=30), st.data())
+def test_written_pieces_are_found_in_order(ranges: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    """As the cutter does: look for the first one, replace it, again; and writes in between."""
+    extents = ExtentMap()
+    for number, (low, size, kind) in enumerate(ranges):
+        extents.set(low, low + size, kind, source_of(kind, number << OFFSET_BITS), 0)
+        if extents.written and data.draw(st.booleans()):
+            index = extents.first_written()
+            assert index == min(at for at, piece in enumerate(extents.pieces) if piece[1] == WRITTEN)
+            extents.set(extents.starts[index], extents.pieces[index][0], CHUNK, bytes(32), 0)
+        extents.check()
+        assert extents.segments() == {piece[2] >> OFFSET_BITS for piece in extents.pieces if piece[1] == WRITTEN}  # type: ignore[operator]
 
 
 def test_a_hole_without_end_hides_everything() -> None:

@@ -85,3 +85,19 @@ def test_a_journal_that_is_cut_shrinks_soon(volume: Volume, monkeypatch: pytest.
     assert volume.flush_due()
     volume.flush()
     assert volume.pressure() < 1
+
+
+def test_isolated_pages_are_cut_many_at_a_time(volume: Volume) -> None:
+    view = volume.main.view
+    inode = view.make(view.root, b"file", 0o100644, CALLER)
+    pages = list(range(1, 2000, 2))
+    for page in reversed(pages):
+        view.write(inode, page * 4096, page.to_bytes(4, "big") * 1024)
+    view.closed(inode)
+    steps = 0
+    while volume.dirty():
+        volume.step()
+        steps += 1
+    assert steps < len(pages) / 8
+    for page in pages:
+        assert bytes(view.read(inode, page * 4096 - 1, 4096 + 1)) == b"\0" + page.to_bytes(4, "big") * 1024
