@@ -33,7 +33,7 @@ _NAMES_BEFORE: Final = 2
 class OpenFile:
     """An open file of a view."""
 
-    __slots__ = ("inode", "mappable", "strip", "view", "writable")
+    __slots__ = ("inode", "mappable", "strip", "view", "writable", "written")
 
     def __init__(self, inode: Inode, flags: int, uid: int, gid: int, pid: int) -> None:
         self.inode = inode
@@ -44,17 +44,21 @@ class OpenFile:
         """A shared mapping of it can be written to, without our seeing it."""
         self.strip = stripped(inode, uid, gid, pid) if access else KEEP
         """What a write by whoever opened it does to set-id bits and capabilities."""
+        self.written = False
         inode.opens += 1
 
     def read(self, offset: int, size: int) -> Content:
         return self.view.read(self.inode, offset, size)
 
     def write(self, offset: int, data: bytes) -> int:
+        self.written = True
         return self.view.write(self.inode, offset, data, self.strip)
 
     def close(self) -> None:
         self.inode.opens -= 1
-        if self.writable:
+        # Not when it could have been written to: a file that is opened again and again would wait in the cutter's queue
+        # as often, and only what was written counts for its length.
+        if self.written:
             self.view.closed(self.inode)
 
 

@@ -172,6 +172,15 @@ def test_handles_count_what_can_be_mapped_for_writing(volume: Volume) -> None:
     assert inode.opens == 0 and handles.mappable == 0 and not handles.files
 
 
+def test_a_file_waits_for_the_cutter_once_for_each_who_wrote_it(volume: Volume) -> None:
+    inode = volume.main.view.make(volume.main.view.root, b"file", S_IFREG | 0o644, CALLER)
+    writer, *others = (OpenFile(inode, os.O_RDWR, 0, 0, 0) for _ in range(3))
+    writer.write(0, b"bytes")
+    for file in (*others, writer):
+        file.close()
+    assert list(volume.engine.closed) == [(volume.main.view.top, inode.ino)]
+
+
 def test_writers_who_are_not_root_take_privileges_away(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", S_IFREG | 0o6755, CALLER)
