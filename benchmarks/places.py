@@ -29,6 +29,8 @@ BTRFS_BYTES: Final = 8 << 30
 SUBVOLUME_INO: Final = 256
 """The inode number of the root of every subvolume of btrfs."""
 
+SETTLE_SECONDS: Final = 30
+
 PRIORITY: Final = -15
 
 
@@ -239,9 +241,12 @@ class Helios(Mounted):
         return counted
 
     def settle(self) -> None:
-        """Wait until nothing is left to cut."""
-        until = time.monotonic() + 10
-        while time.monotonic() < until and self.call("stats")["uncut_files"]:
+        """Wait until nothing is left to do in the background."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until:
+            left = self.call("stats")
+            if not left["uncut_files"] and not left["unsealed_layers"]:
+                return
             time.sleep(0.05)
 
 

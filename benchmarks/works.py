@@ -382,7 +382,7 @@ WORKS: Final = (
     Work("read, cold", read, first(Site.need_stream, settle), cold=True),
     Work("read, warm", read, _warm_stream),
     Work("random read, cold", random_read, Site.need_stream, cold=True),
-    Work("random write", random_write, Site.need_stream),
+    Work("random write", random_write, first(Site.need_stream, settle)),
     Work("2 clients", _clients(2), first()),
     Work("4 clients", _clients(4), first()),
     Work("8 clients", _clients(8), first()),
