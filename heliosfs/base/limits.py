@@ -39,6 +39,9 @@ FLUSH_RECORDS_MAX = 10_000
 """Changed records that start a flush even under load. To gather and to write as many takes some 15 ms each, in which no
 request is answered."""
 
+FLUSH_RECORDS_OF_OPERATION = 4
+"""What an operation counts for: its entry in the log, its ref, its layers. Sealing these spares no replay."""
+
 FLUSH_JOURNAL_BYTES = 64 << 20
 """Journal bytes since the last flush that start one: they bound the replay at open."""
 

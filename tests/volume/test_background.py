@@ -87,6 +87,24 @@ def test_a_journal_that_is_cut_shrinks_soon(volume: Volume, monkeypatch: pytest.
     assert volume.pressure() < 1
 
 
+def test_checkpoints_are_flushed_though_all_of_them_are_sealed(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_module, "FLUSH_JOURNAL_BYTES_MIN", 1)
+    monkeypatch.setattr(volume_module, "FLUSH_RECORDS_MAX", 100)
+    view = volume.main.view
+    inode = view.make(view.root, b"file", 0o100644, CALLER)
+    volume.flush()
+    for number in range(40):
+        view.write(inode, 0, b"%02d" % number)
+        volume.snapshot(volume.main, b"%d" % number, CALLER)
+        while volume.dirty():
+            volume.step()
+    assert volume.flush_due()
+    volume.flush()
+    assert not volume.flush_due()
+
+
 def test_isolated_pages_are_cut_many_at_a_time(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", 0o100644, CALLER)
