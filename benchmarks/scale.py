@@ -77,10 +77,10 @@ class _Scale:
         volume.reopen()
         return volume
 
-    # Files that are made
-
     def settle(self, site: Site) -> None:
         self.volume(site).settle()
+
+    # Files that are made
 
     def _new(self, site: Site) -> Path:
         return self.volume(site).directory / f"new{site.seed}"
@@ -140,6 +140,11 @@ class _Scale:
 
     def append(self, site: Site) -> Sample:
         return _each(_append, self._paths(site))
+
+    def need_appended(self, site: Site) -> None:
+        """What these files need is in memory then, and nothing is left to do for them."""
+        self.append(site)
+        self.settle(site)
 
     # The volume as a whole
 
@@ -201,8 +206,8 @@ KINDS: Final = (
     ("read, first", _Scale.read, _Scale.reopen),
     ("read", _Scale.read, _Scale.read),
     ("list", _Scale.list_all, _Scale.list_all),
-    ("append", _Scale.append, _Scale.append),
-    ("snapshot", _Scale.snapshot, _Scale.append),
+    ("append", _Scale.append, _Scale.need_appended),
+    ("snapshot", _Scale.snapshot, _Scale.need_appended),
     ("mount", _Scale.mount, _Scale.unmount),
     ("mount, killed", _Scale.mount, _Scale.kill),
 )
