@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from heliosfs.base.errors import Corruption
 from heliosfs.base.keys import VIEW_BITS
+from heliosfs.base.limits import FLUSH_RECORDS_OF_OPERATION
 from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
 from heliosfs.view.view import View
@@ -278,6 +279,11 @@ class Registry:
         del self.views[view.number]
         self.generations[view.number] = self.generations.get(view.number, 0) + 1
         self._free_numbers.append(view.number)
+
+    def unflushed_records(self) -> int:
+        """What a flush would have to write."""
+        records = sum(layer.unflushed_records for layer in self.layers.values())
+        return records + FLUSH_RECORDS_OF_OPERATION * len(self.new_operations)
 
     def pinned_segments(self) -> set[int]:
         """The journal segments that some extent points into."""

@@ -14,13 +14,7 @@ from msgspec.structs import replace
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Corruption, HeliosError, Refusal
-from heliosfs.base.limits import (
-    FLUSH_JOURNAL_BYTES,
-    FLUSH_JOURNAL_BYTES_MIN,
-    FLUSH_RECORDS_MAX,
-    FLUSH_RECORDS_OF_OPERATION,
-    UNCUT_BYTES_MAX,
-)
+from heliosfs.base.limits import FLUSH_JOURNAL_BYTES, FLUSH_JOURNAL_BYTES_MIN, FLUSH_RECORDS_MAX, UNCUT_BYTES_MAX
 from heliosfs.layers import persistence
 from heliosfs.layers.delta import FRESH, MADE
 from heliosfs.layers.layer import Layer
@@ -533,9 +527,7 @@ class Volume:
             return False
         if idle or self.engine.journal.size() >= UNCUT_BYTES_MAX:
             return True  # as it stands, requests wait for the cutter, though it may be done with most of that
-        records = sum(layer.unflushed_records for layer in self.registry.layers.values())
-        records += FLUSH_RECORDS_OF_OPERATION * len(self.registry.new_operations)
-        return records >= FLUSH_RECORDS_MAX
+        return self.registry.unflushed_records() >= FLUSH_RECORDS_MAX
 
     def begin_flush(self) -> Flush:
         """The first phase of a flush. See `Flush`; `end_flush` has to follow."""
