@@ -11,6 +11,7 @@ from heliosfs.layers.delta import Delta
 from heliosfs.layers.extents import END, Gap
 from heliosfs.layers.layer import Layer
 from heliosfs.layers.span import SPAN_MASK
+from heliosfs.merkle import EMPTY
 from heliosfs.merkle.tree import Tree
 
 
@@ -221,12 +222,10 @@ def _root(layer: Layer | None, ino: int) -> bytes | None:
     return None
 
 
-def _scan(tree: Tree, root: bytes | None, ino: int, kind: int) -> list[tuple[bytes, bytes]]:
-    if not root:
-        return []
+def _scan(tree: Tree, root: bytes | None, ino: int, kind: int) -> Iterator[tuple[bytes, bytes]]:
     prefix = key(ino, kind)
     skip = len(prefix)
-    return [(record_key[skip:], value) for record_key, value in tree.scan(root, prefix, key(ino, kind + 1))]
+    return ((record_key[skip:], value) for record_key, value in tree.scan(root or EMPTY, prefix, key(ino, kind + 1)))
 
 
 def _overlay(found: dict[bytes, bytes], hidden: dict[bytes, bytes | None]) -> dict[bytes, bytes]:

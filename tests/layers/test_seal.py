@@ -124,14 +124,3 @@ def test_a_file_of_very_many_extents_changes_in_small_steps() -> None:
         longest, loads = max(longest, store.gets - loads), store.gets
     assert steps.gi_frame is None
     assert longest < 50, "nodes read in one step"
-
-
-def test_the_extent_before_an_offset_is_found_without_a_look_at_others() -> None:
-    tree, store = new_tree(cache_bytes=0)
-    root = build(tree, entries_of(_large(20_000, 1)))
-    store.gets = 0
-    for offset in (0, 1, 4095, 4096, 10_000 * 4096 + 5):
-        found = list(stack.tree_extents(tree, root, INO, offset, offset + 10))
-        first = offset // 4096
-        assert [extent[0] // 4096 for extent in found] == list(range(first, (offset + 9) // 4096 + 1))
-    assert store.gets < 50
