@@ -17,6 +17,7 @@ import trio
 
 from heliosfs.base.errors import HeliosError
 from heliosfs.daemon import background, guardian, log, notify
+from heliosfs.fuse import tuning
 from heliosfs.fuse.options import Options
 from heliosfs.fuse.serve import serve
 from heliosfs.store.store import Store
@@ -39,6 +40,7 @@ def run(assignment: Assignment, ready: Callable[[], None]) -> None:
     """Serve until unmounted or told to stop. Calls `ready` once the mount can be used."""
     guardian.start(assignment.mountpoint)
     background.raise_file_limit()
+    tuning.share_freed_memory()
     volume = _open(assignment)
     try:
         trio.run(_serve, volume, assignment, ready)

@@ -23,18 +23,25 @@ LATENCY_DEVICE: Final = "/dev/cpu_dma_latency"
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep big buffers for the next request, in one arena: else each thread that writes a flush keeps its
-    own, which nobody else can use."""
+    """Let malloc keep big buffers for the next request."""
+    return _set_malloc(
+        (_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES),
+        (_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
+        (_M_TOP_PAD, TOP_PAD_BYTES),
+    )
+
+
+def share_freed_memory() -> bool:
+    """Let all threads have one arena. Else each that writes a flush keeps what it freed, and nobody else can use that.
+    Before there are any: the database's threads would have their own already, and later ones would join them there."""
+    return _set_malloc((_M_ARENA_MAX, 1))
+
+
+def _set_malloc(*settings: tuple[int, int]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    settings = (
-        (_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES),
-        (_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
-        (_M_TOP_PAD, TOP_PAD_BYTES),
-        (_M_ARENA_MAX, 1),
-    )
     return all(mallopt(name, value) == 1 for name, value in settings)
 
 

@@ -9,7 +9,7 @@ import pytest
 THREAD_AND_ARENAS = """
 import ctypes, sys, threading
 from heliosfs.fuse import tuning
-if not tuning.keep_freed_memory():
+if not tuning.share_freed_memory():
     sys.exit("not glibc")
 kept = []
 thread = threading.Thread(target=lambda: kept.append(bytes(1 << 20)))
