@@ -196,6 +196,22 @@ def restore(site: Site) -> Sample:
     return Sample(sum(each), len(each), tuple(each))
 
 
+def volume_beside(site: Site, name: str, make: Callable[[Helios], None]) -> Helios:
+    """A volume of its own, which is made for the first work that needs it and stays for all others."""
+    if not isinstance(site.place, Helios):
+        raise NotImplementedError
+    base = site.place.base / name
+    for place in site.place.beside:
+        if isinstance(place, Helios) and place.base.parent == base:
+            return place
+    base.mkdir()
+    volume = Helios(base)
+    site.place.beside.append(volume)
+    make(volume)
+    volume.settle()
+    return volume
+
+
 class _Large:
     """Snapshots of a large tree, in a volume of its own that is made once for all works with so many files."""
 
@@ -203,25 +219,11 @@ class _Large:
         self._files = files
         self._changed = changed
 
-    def prepare(self, site: Site) -> None:
-        if not isinstance(site.place, Helios):
-            raise NotImplementedError
-        self._volume(site)
-
-    def _volume(self, site: Site) -> Helios:
-        base = site.place.base / f"large{self._files}"
-        for place in site.place.beside:
-            if isinstance(place, Helios) and place.base.parent == base:
-                return place
-        base.mkdir()
-        volume = Helios(base)
-        site.place.beside.append(volume)
-        fill(volume.directory, self._files)
-        volume.settle()
-        return volume
+    def volume(self, site: Site) -> Helios:
+        return volume_beside(site, f"large{self._files}", lambda volume: fill(volume.directory, self._files))
 
     def run(self, site: Site) -> Sample:
-        top = self._volume(site).directory
+        top = self.volume(site).directory
         if not self._changed:
             return timed(lambda number: os.mkdir(top / ".snapshots" / f"q{site.seed}-{number}"), MANY)
         each = []
@@ -245,7 +247,7 @@ def fill(top: Path, files: int) -> None:
 
 def _large(name: str, files: int, changed: bool) -> Work:
     large = _Large(files, changed)
-    return Work(name, large.run, large.prepare, checkpoint=True)
+    return Work(name, large.run, large.volume, checkpoint=True)
 
 
 class _Crowd:
@@ -254,26 +256,16 @@ class _Crowd:
     def __init__(self, branches: int) -> None:
         self._branches = branches
 
-    def prepare(self, site: Site) -> None:
-        if not isinstance(site.place, Helios):
-            raise NotImplementedError
-        self._volume(site)
+    def volume(self, site: Site) -> Helios:
+        return volume_beside(site, f"branches{self._branches}", self._fill)
 
-    def _volume(self, site: Site) -> Helios:
-        base = site.place.base / f"branches{self._branches}"
-        for place in site.place.beside:
-            if isinstance(place, Helios) and place.base.parent == base:
-                return place
-        base.mkdir()
-        volume = Helios(base)
-        site.place.beside.append(volume)
+    def _fill(self, volume: Helios) -> None:
         fill(volume.directory, PER_DIRECTORY)
         for number in range(self._branches):
             os.mkdir(volume.directory / ".branches" / f"b{number}")
-        return volume
 
     def run(self, site: Site) -> Sample:
-        top = self._volume(site).directory / ".branches"
+        top = self.volume(site).directory / ".branches"
         start = time.perf_counter()
         for number in range(BUSY_BRANCHES):
             client(f"{top}/b{number}/round{site.seed}", BUSY_FILES)
@@ -282,7 +274,7 @@ class _Crowd:
 
 def _crowd(name: str, branches: int) -> Work:
     crowd = _Crowd(branches)
-    return Work(name, crowd.run, crowd.prepare, checkpoint=True)
+    return Work(name, crowd.run, crowd.volume, checkpoint=True)
 
 
 CHECKPOINTS: Final = (

@@ -30,6 +30,7 @@ SUBVOLUME_INO: Final = 256
 """The inode number of the root of every subvolume of btrfs."""
 
 SETTLE_SECONDS: Final = 30
+"""How long background work is waited for: a stream of 256 MiB takes about two."""
 
 PRIORITY: Final = -15
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from stat import S_IFDIR, S_IFREG
 from typing import Final
 
+from benchmarks.checkpoints import volume_beside
 from benchmarks.places import Helios
 from benchmarks.works import Sample, Site, Work
 
@@ -62,20 +63,12 @@ class _Scale:
         self._files = files
 
     def volume(self, site: Site) -> Helios:
-        """The volume, made for the first work that needs it."""
-        if not isinstance(site.place, Helios):
-            raise NotImplementedError
-        base = site.place.base / f"scale{self._files}"
-        for place in site.place.beside:
-            if isinstance(place, Helios) and place.base.parent == base:
-                return place
-        base.mkdir()
-        volume = Helios(base)
-        site.place.beside.append(volume)
+        return volume_beside(site, f"scale{self._files}", self._make)
+
+    def _make(self, volume: Helios) -> None:
         volume.unmount()
         make(volume.store, self._files)
         volume.reopen()
-        return volume
 
     def settle(self, site: Site) -> None:
         self.volume(site).settle()
