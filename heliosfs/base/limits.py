@@ -40,7 +40,8 @@ FLUSH_RECORDS_MAX = 10_000
 request is answered."""
 
 FLUSH_RECORDS_OF_OPERATION = 4
-"""What an operation counts for: its entry in the log, its ref, its layers. Sealing these spares no replay."""
+"""Records that one operation of the log counts for: its entry, its ref, its layers. These are still to be replayed, and
+to be written by a flush, when all that the operation named has been sealed."""
 
 FLUSH_JOURNAL_BYTES = 64 << 20
 """Journal bytes since the last flush that start one: they bound the replay at open."""

@@ -25,7 +25,7 @@ grows by small appends does not end up as many small chunks."""
 
 
 def cut(engine: Engine, layer: Layer, ino: int) -> bool:
-    """Cut a piece of what is written of an inode in a layer; whether more is left.
+    """Cut some of what is written of an inode in a layer, up to about `STEP_BYTES`; whether more is left.
 
     Raises `Corruption` when the written bytes do not check.
     """
