@@ -18,7 +18,6 @@ from heliosfs.fuse.loop import Activity
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class Handlers(Protocol):
@@ -49,16 +48,20 @@ def handler(
             result = function(self, *arguments, **none)
             if result.__class__ is CoroutineType:
                 suspended = True
-                return await _waited(self, result)
+                self.activity.waiting += 1
+                try:
+                    return await result  # type: ignore[no-any-return]
+                finally:
+                    self.activity.waiting -= 1
             return result  # type: ignore[return-value]
         except FUSEError:
             raise
         except Exception as error:
             failure = error
         try:
-            if not suspended and _is_full_disk(failure) and await _waited(self, self.make_room()):
+            if not suspended and _is_full_disk(failure) and await _make_room(self):
                 result = function(self, *arguments, **none)
-                return await _waited(self, result) if result.__class__ is CoroutineType else result  # type: ignore
+                return await result if result.__class__ is CoroutineType else result  # type: ignore
         except FUSEError:
             raise
         except Exception as error:
@@ -74,10 +77,9 @@ def _is_full_disk(failure: Exception) -> bool:
     return isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-async def _waited(handlers: Handlers, waiting: Coroutine[Any, Any, T]) -> T:
-    """The result of what has to be waited for; the loop is told that somebody waits."""
+async def _make_room(handlers: Handlers) -> bool:
     handlers.activity.waiting += 1
     try:
-        return await waiting
+        return await handlers.make_room()
     finally:
         handlers.activity.waiting -= 1

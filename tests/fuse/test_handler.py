@@ -41,12 +41,6 @@ class Handlers:
         return size
 
     @handler
-    def setattr(self, size: int) -> Coroutine[Any, Any, int]:
-        if size > self.room:
-            raise OSError(errno.ENOSPC, "full")
-        return self._wait(size)
-
-    @handler
     def lookup(self, number: int) -> int:
         """Docstring."""
         if number < 0:
@@ -125,10 +119,3 @@ def test_the_kernel_is_never_told_that_a_request_does_not_exist() -> None:
 
 def test_it_looks_like_what_it_wraps() -> None:
     assert Handlers.lookup.__name__ == "lookup" and Handlers.lookup.__doc__ == "Docstring."
-
-
-def test_the_loop_knows_that_somebody_waits_after_room_was_made() -> None:
-    handlers = Handlers()
-    handlers.spare = 1
-    assert trio.run(handlers.setattr, 1) == 3
-    assert (handlers.seen, handlers.activity.waiting) == (1, 0)
