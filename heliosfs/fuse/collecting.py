@@ -101,12 +101,12 @@ class Collecting:
                 self._volume.forget_undo(keep_undo_seconds)
             # What is in no flush yet is not looked at.
             with FullDiskAllowed():
-                await self._flusher.flush_full_disk()
+                await self._flush()
             while rounds.go_on():
                 await self._drive(self._volume.collect(dry_run=dry_run, report=rounds.report))
                 if not dry_run:
                     rounds.report.phase = collection.FLUSHING
-                    await self._flusher.flush_full_disk()
+                    await self._flush()
             self.last = {"number": self.number, **rounds.report.as_json(), "dry_run": dry_run}
             return self.last
         except Exception as error:
@@ -120,6 +120,13 @@ class Collecting:
         finally:
             self._report = None
             self._finished.set()
+
+    async def _flush(self) -> None:
+        """On a full disk the first attempt gives the reserve away, and the second one has it."""
+        with FullDiskAllowed():
+            await self._flusher.flush()
+            return
+        await self._flusher.flush()
 
     async def _drive(self, steps: Generator[None, None, Report]) -> None:
         served = self._requests()

@@ -10,7 +10,6 @@ from typing import Final
 import trio
 
 from heliosfs.fuse.errors import Faults
-from heliosfs.volume.collection import FullDiskAllowed
 from heliosfs.volume.volume import Volume
 
 IDLE_SECONDS: Final = 5
@@ -58,14 +57,6 @@ class Flusher:
                 self.failing = str(error) or type(error).__name__
                 raise
             self.failing = ""
-
-    async def flush_full_disk(self) -> None:
-        """Flush now, also on a full disk: the first attempt gives the reserve away there, and the second one has
-        it."""
-        with FullDiskAllowed():
-            await self.flush()
-            return
-        await self.flush()
 
     async def _flush(self) -> None:
         flush = self._volume.begin_flush()

@@ -50,7 +50,6 @@ from heliosfs.fuse.inode_table import InodeTable, absent_for
 from heliosfs.fuse.keeping import NOTE, Notes
 from heliosfs.fuse.loop import Activity
 from heliosfs.fuse.magic import is_reserved_name
-from heliosfs.fuse.making_room import Room
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
 from heliosfs.fuse.rights import Requester, is_member, stripped
@@ -91,7 +90,6 @@ class Operations(pyfuse3.Operations):
         commits: GroupCommit,
         faults: Faults,
         activity: Activity,
-        room: Room,
         notes: Notes,
         store: Store,
         options: Options,
@@ -99,7 +97,6 @@ class Operations(pyfuse3.Operations):
         self.requests = dict.fromkeys(KINDS, 0)
         self.faults = faults
         self.activity = activity
-        self.make_room = room.make
         self.initialized: Callable[[], None] | None = None
         """Told when libfuse has taken the kernel's greeting."""
         self.attributes_changed: Callable[[Inode], Coroutine[Any, Any, None]] | None = None

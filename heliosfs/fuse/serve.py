@@ -29,7 +29,6 @@ from heliosfs.fuse.inode_table import FOREVER, USUAL, InodeTable
 from heliosfs.fuse.keeping import Notes, Timekeeper
 from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.loop import Activity, RequestLoop
-from heliosfs.fuse.making_room import Room
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.numbers import pack
 from heliosfs.fuse.operations import Operations
@@ -74,7 +73,6 @@ class Mounted:
         self.activity = Activity()
         self.background = BackgroundWork(volume, self.faults)
         self.flusher = Flusher(volume, self.faults)
-        self.room = Room(volume, self.background, self.flusher)
         self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint)
@@ -102,7 +100,7 @@ class Mounted:
         )  # fmt: skip
         self.operations = Operations(
             self.table, self.handles, self.namespace, self.fillings, self.commits, self.faults, self.activity,
-            self.room, Notes(volume, self.trees), volume.store, options,
+            Notes(volume, self.trees), volume.store, options,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
         self._established = trio.Event()
@@ -120,8 +118,6 @@ class Mounted:
             "inodes_known": len(self.table.known),
             "files_open": len(self.handles.files),
             "directories_open": len(self.handles.directories),
-            "room_asked": self.room.attempts,
-            "room_made": self.room.successes,
             "syncs_asked": self.commits.asked,
             "syncs_done": self.commits.done,
             "syncs_done_at_once": self.commits.done_at_once,

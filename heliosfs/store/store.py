@@ -120,10 +120,6 @@ class Store:
         """How much of what the disk has free is not for writers."""
         return RESERVE_BYTES if self.reserve_used else 0
 
-    def free_for_writers(self) -> int:
-        """The room that the disk has for them; below zero when it is short of what is kept back."""
-        return free_bytes(self.path) - self.kept_back
-
     def is_full(self) -> bool:
         """Whether writers are refused, or a large write would be."""
         return self.reserve_used or free_bytes(self.path) < LARGE_WRITE_BYTES

@@ -518,10 +518,10 @@ class Volume:
             return False
         if self.taking_in.complete():
             return True
-        journal = self.engine.journal.size_since(self._flush_position)
+        journal = self.engine.journal.head - self._flush_position
         if journal >= FLUSH_JOURNAL_BYTES:
             return True
-        if (journal if idle else journal >= FLUSH_JOURNAL_BYTES_MIN) and self.store.is_short_of_space():
+        if idle and journal and self.store.is_short_of_space():
             return True
         if journal < FLUSH_JOURNAL_BYTES_MIN:
             return False

@@ -21,24 +21,6 @@ class Handlers:
         self.faults = Faults()
         self.activity = Activity()
         self.seen = -1
-        self.room = 0
-        """Bytes on the disk."""
-        self.spare = 0
-        """Bytes that `make_room` can free."""
-
-    async def make_room(self) -> bool:
-        self.seen = self.activity.waiting
-        await trio.lowlevel.checkpoint()
-        self.room += self.spare
-        self.spare = 0
-        return self.room > 0
-
-    @handler
-    def write(self, size: int) -> int:
-        if size > self.room:
-            raise OSError(errno.ENOSPC, "full")
-        self.room -= size
-        return size
 
     @handler
     def lookup(self, number: int) -> int:
@@ -95,19 +77,6 @@ def test_every_exception_becomes_an_errno(name: str) -> None:
     with pytest.raises(FUSEError) as caught:
         trio.run(handlers.mistaken)
     assert caught.value.errno == errno.EIO and handlers.faults.mistakes == 1
-
-
-def test_a_full_disk_is_told_only_when_no_room_can_be_made() -> None:
-    handlers = Handlers()
-    handlers.spare = 2
-    assert trio.run(handlers.write, 1) == 1
-    assert (handlers.seen, handlers.activity.waiting) == (1, 0)
-    for size in (2, 2):
-        with pytest.raises(FUSEError) as caught:
-            trio.run(handlers.write, size)
-        assert caught.value.errno == errno.ENOSPC
-    assert trio.run(handlers.write, 1) == 1
-    assert (handlers.requests["write"], handlers.faults.disk_errors, handlers.activity.waiting) == (4, 2, 0)
 
 
 def test_the_kernel_is_never_told_that_a_request_does_not_exist() -> None:

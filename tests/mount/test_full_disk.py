@@ -156,16 +156,6 @@ def test_writers_are_told_and_nothing_is_lost(small: MountedVolume) -> None:
     known.check()
 
 
-def test_what_the_journal_holds_twice_is_no_reason_to_refuse() -> None:
-    """What is written slowly is cut at once and flushed seldom: so far it takes its size twice."""
-    contents = [random.Random(number).randbytes(50_000) for number in range(1400)]
-    with on_small_disk(f"size={128 << 20}") as volume:
-        for number, content in enumerate(contents):
-            (volume.path / f"s{number}").write_bytes(content)
-            time.sleep(0.001)
-        assert [(volume.path / f"s{number}").read_bytes() for number in range(len(contents))] == contents
-
-
 def test_deleting_gives_space_back_while_it_is_full(small: MountedVolume) -> None:
     known = Acknowledged(small.path, 2)
     known.fill("a")

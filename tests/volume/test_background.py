@@ -68,16 +68,6 @@ def test_there_is_no_pressure_without_a_backlog(volume: Volume) -> None:
     assert volume.pressure() < 0.01
 
 
-def test_a_new_segment_of_the_journal_is_no_reason_to_flush(volume: Volume) -> None:
-    volume.flush()
-    view = volume.main.view
-    for number in range(20):
-        inode = view.make(view.root, b"%d" % number, 0o100644, CALLER)
-        view.write(inode, 0, number.to_bytes(4, "big") * (1 << 18))
-    assert len(volume.store.journal.segments()) > 1
-    assert not volume.flush_due()
-
-
 def test_a_journal_that_is_cut_shrinks_soon(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as it is large requests wait for the cutter, which may have nothing left to do."""
     monkeypatch.setattr(background, "UNCUT_BYTES_MAX", 1 << 20)
