@@ -43,8 +43,9 @@ FLUSH_RECORDS_OF_OPERATION = 4
 """Records that one operation of the log counts for: its entry, its ref, its layers. These are still to be replayed, and
 to be written by a flush, when all that the operation named has been sealed."""
 
-FLUSH_JOURNAL_BYTES = 64 << 20
-"""Journal bytes since the last flush that start one: they bound the replay at open."""
+FLUSH_JOURNAL_BYTES = 16 << 20
+"""Journal bytes since the last flush that start one: they bound the replay at open, and what the journal still holds of
+content that is in packs. As many as a segment has, which goes as a whole."""
 
 FLUSH_JOURNAL_BYTES_MIN = 2 << 20
 """Less than this is never flushed before the volume is closed: replaying it takes some 20 ms."""

@@ -247,6 +247,13 @@ class Journal:
         """Where the next record goes, unless it has to begin a segment."""
         return self._head
 
+    def size_since(self, position: int) -> int:
+        """The bytes from a position to the head, in the segments that there still are."""
+        first, offset = position >> OFFSET_BITS, position & OFFSET_MASK
+        segments = self._segments
+        later = sum(segments.size(number) for number in segments.numbers() if number > first)
+        return later + max(segments.size(first) - offset, 0)
+
     def sync(self) -> None:
         """Bring all that was appended before the call to disk. Any thread; OSError when that failed."""
         self._segments.sync()

@@ -518,7 +518,7 @@ class Volume:
             return False
         if self.taking_in.complete():
             return True
-        journal = self.engine.journal.head - self._flush_position
+        journal = self.engine.journal.size_since(self._flush_position)
         if journal >= FLUSH_JOURNAL_BYTES:
             return True
         if idle and journal and self.store.is_short_of_space():

@@ -327,6 +327,23 @@ def test_the_memory_is_bounded(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_how_much_lies_behind_a_position_is_counted_across_segments(tmp_path: Path) -> None:
+    journal, _ = replayed(tmp_path, segment_bytes=256)
+    assert journal.size_since(0) == 0
+    positions = [journal.append(1, bytes(20), bytes(60)) for _ in range(10)]
+    first, last = positions[0] >> 32, positions[-1] >> 32
+    assert last > first + 2
+    assert journal.size_since(0) == journal.size()
+    assert journal.size_since(journal.head) == 0
+    assert journal.size_since(positions[-1]) == journal.head - positions[-1] == 100
+    inside = next(position for position in positions[1:] if position >> 32 == first)
+    whole = journal.size_since(inside)
+    assert whole == journal.size() - (inside & 0xFFFFFFFF)
+    journal.drop(first)
+    assert 0 < journal.size_since(inside) == journal.size() < whole
+    journal.close()
+
+
 def test_dropping_segments_keeps_the_others_readable(tmp_path: Path) -> None:
     records = [(1, bytes((n,)) * 20, bytes((n,)) * 60) for n in range(10)]
     expected = fill(tmp_path, records, segment_bytes=256)

@@ -119,3 +119,22 @@ def test_isolated_pages_are_cut_many_at_a_time(volume: Volume) -> None:
     assert steps < len(pages) / 8
     for page in pages:
         assert bytes(view.read(inode, page * 4096 - 1, 4096 + 1)) == b"\0" + page.to_bytes(4, "big") * 1024
+
+
+def test_a_new_segment_of_the_journal_is_no_reason_to_flush(volume: Volume) -> None:
+    view = volume.main.view
+    inode = view.make(view.root, b"file", 0o100644, CALLER)
+    segments = volume.store.journal.segments
+
+    def write(megabytes: int) -> None:
+        for number in range(megabytes):
+            view.write(inode, number << 20, bytes(1 << 20))
+
+    write(12)
+    volume.flush()
+    before = segments()[-1]
+    write(6)
+    assert segments()[-1] > before
+    assert not volume.flush_due()
+    write(12)
+    assert volume.flush_due()
