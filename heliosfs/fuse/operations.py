@@ -53,6 +53,7 @@ from heliosfs.fuse.magic import is_reserved_name
 from heliosfs.fuse.namespace import Namespace
 from heliosfs.fuse.options import Options
 from heliosfs.fuse.rights import Requester, is_member, stripped
+from heliosfs.fuse.room import Room
 from heliosfs.store.store import Store
 from heliosfs.view.content import KEEP
 from heliosfs.view.inode import Caller, Inode
@@ -90,6 +91,7 @@ class Operations(pyfuse3.Operations):
         commits: GroupCommit,
         faults: Faults,
         activity: Activity,
+        room: Room,
         notes: Notes,
         store: Store,
         options: Options,
@@ -110,6 +112,8 @@ class Operations(pyfuse3.Operations):
         self._fillings = fillings
         self._commits = commits
         self._store = store
+        self._journal = store.journal
+        self._room = room
         self._list_magic = options.list_magic
         self._acl = options.acl
         self._relatime = options.relatime
@@ -405,7 +409,14 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def write(self, handle: FileHandleT, offset: int, data: bytes) -> int | Coroutine[Any, Any, int]:
+        if self._journal.head >= self._room.look_at and self._room.is_short():
+            return self._write_later(handle, offset, data)
         return self._files[handle].write(offset, data)
+
+    async def _write_later(self, handle: FileHandleT, offset: int, data: bytes) -> int:
+        await self._room.make()
+        written = self._files[handle].write(offset, data)
+        return written if isinstance(written, int) else await written
 
     @handler
     def flush(self, handle: FileHandleT) -> None:

@@ -34,6 +34,7 @@ from heliosfs.fuse.numbers import pack
 from heliosfs.fuse.operations import Operations
 from heliosfs.fuse.options import KNOWN_COPIERS, Options
 from heliosfs.fuse.relay import HandshakeFailed
+from heliosfs.fuse.room import Room
 from heliosfs.fuse.session import Session
 from heliosfs.fuse.switching import Switcher
 from heliosfs.fuse.trees import Trees
@@ -73,6 +74,7 @@ class Mounted:
         self.activity = Activity()
         self.background = BackgroundWork(volume, self.faults)
         self.flusher = Flusher(volume, self.faults)
+        self.room = Room(volume, self.flusher)
         self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint)
@@ -87,7 +89,9 @@ class Mounted:
         timeout = FOREVER if options.long_timeouts else USUAL
         self.table = InodeTable(branch.view.root, volume.generation, self.trees.released, timeout)
         self.switcher = Switcher(self.table, self.handles, self.cache)
-        self.collecting = Collecting(volume, self.flusher, self.faults, self._served)
+        self.collecting = Collecting(
+            volume, self.flusher, self.faults, self._served, self.timekeeper.forget_dropped
+        )
         self.upkeep = UpkeepVerbs(volume, self.collecting, self.faults)
         self.verbs = Verbs(
             volume, self.trees, self.table, options.acl, self.cache, self.handles, self.switcher, self.commits,
@@ -100,7 +104,7 @@ class Mounted:
         )  # fmt: skip
         self.operations = Operations(
             self.table, self.handles, self.namespace, self.fillings, self.commits, self.faults, self.activity,
-            Notes(volume, self.trees), volume.store, options,
+            self.room, Notes(volume, self.trees), volume.store, options,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
         self._established = trio.Event()
@@ -118,6 +122,7 @@ class Mounted:
             "inodes_known": len(self.table.known),
             "files_open": len(self.handles.files),
             "directories_open": len(self.handles.directories),
+            "waits_for_room": self.room.made,
             "syncs_asked": self.commits.asked,
             "syncs_done": self.commits.done,
             "syncs_done_at_once": self.commits.done_at_once,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +118,13 @@ class Journal:
     def leave_free(self, size: int) -> None:
         """From now on `append` leaves this much of the disk alone; 0: all of it may be used."""
         self._segments.floor = size
+
+    def begin_segment(self, size: int) -> None:
+        """Let the next record begin a segment, if the present one has at least `size` bytes and there is room for it:
+        what lies before can go as a whole then."""
+        if self._segments.offset >= size:
+            with suppress(OSError):
+                self._begin_segment()
 
     def _begin_segment(self) -> None:
         """Start a new segment, unless the present one is still empty: a huge record has one to itself."""

@@ -16,7 +16,7 @@ from typing import Any
 from heliosfs.base.clock import now
 from heliosfs.base.errors import HeliosError
 from heliosfs.store import chunker
-from heliosfs.store.database import Batch, Database, damaged, opening_bytes
+from heliosfs.store.database import FREE_BYTES_MIN, Batch, Database, damaged, opening_bytes
 from heliosfs.store.journal import Journal
 from heliosfs.store.objects import Objects
 from heliosfs.store.packs import Packs
@@ -32,6 +32,9 @@ segment of the journal made into objects, and a flush."""
 
 PACKS_FREE_BYTES = 20 << 20
 """What is left of that for the flush."""
+
+FLUSH_FREE_BYTES = FREE_BYTES_MIN + (4 << 20)
+"""Room in which a flush can be expected to succeed: what the database wants to have, and a batch."""
 
 LARGE_WRITE_BYTES = 1 << 20
 """What the kernel gives us in one request at most."""
@@ -119,6 +122,10 @@ class Store:
     def kept_back(self) -> int:
         """How much of what the disk has free is not for writers."""
         return RESERVE_BYTES if self.reserve_used else 0
+
+    def free_for_writers(self) -> int:
+        """The room that the disk has for them; below zero when it is short of what is kept back."""
+        return free_bytes(self.path) - self.kept_back
 
     def is_full(self) -> bool:
         """Whether writers are refused, or a large write would be."""

@@ -117,6 +117,22 @@ class Background:
             self._prepare(layer)
         return layer is not None
 
+    def cut_step(self) -> bool:
+        """Cut a piece of what was written, closed files first; False when nothing is left that can be cut."""
+        closed = self._registry.engine.closed
+        while closed:
+            cuts = self.cuts
+            if not self._cut(*closed[0]):
+                closed.popleft()
+            if self.cuts > cuts:
+                return True
+        for layer in self._registry.layers.values():
+            ino = self._first_uncut(layer)
+            if ino:
+                self._cut(layer, ino)
+                return True
+        return False
+
     def abandon_seal(self) -> None:
         """Begin the seal that is under way anew: the nodes that it has stored are no state's yet."""
         self._sealing = None

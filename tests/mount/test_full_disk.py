@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from heliosfs.store.store import RESERVE_BYTES
+
 from .support import fails, mount_only, opened, root_only
 from .volumes import MountedVolume, heliosfs, scratch_directory
 
@@ -28,6 +30,11 @@ pytestmark = [mount_only, root_only]
 DISK_BYTES = 160 << 20
 PIECE_BYTES = 200_000
 PATIENCE_SECONDS = 60
+
+FILLED_BYTES = (DISK_BYTES - RESERVE_BYTES) * 4 // 5
+"""What fits at least: the reserve is not for writers, the database takes a little, and what was written last is held
+twice until it is flushed."""
+
 DISKS = os.environ.get("HELIOSFS_TEST_DISKS", "tmpfs").split(",")
 
 EXT4_BYTES = DISK_BYTES + (12 << 20)
@@ -141,7 +148,7 @@ class Acknowledged:
 @every_disk
 def test_writers_are_told_and_nothing_is_lost(small: MountedVolume) -> None:
     known = Acknowledged(small.path, 1)
-    assert known.fill("a") * PIECE_BYTES > DISK_BYTES / 4
+    assert known.fill("a") * PIECE_BYTES > FILLED_BYTES
     assert os.statvfs(small.path).f_bavail * os.statvfs(small.path).f_frsize < 2_000_000
     assert any("the disk is full" in trouble for trouble in small.call("status")["troubles"])
     known.check()
@@ -154,6 +161,31 @@ def test_writers_are_told_and_nothing_is_lost(small: MountedVolume) -> None:
     small.fsck()
     small.mount()
     known.check()
+
+
+@every_disk
+def test_one_large_file_fills_the_disk(small: MountedVolume) -> None:
+    """It is open all the time, which the cutter leaves alone otherwise."""
+    source = random.Random(8)
+    written = 0
+    with open(small.path / "large", "wb", buffering=0) as file, fails(errno.ENOSPC):
+        while True:
+            written += file.write(source.randbytes(1 << 20))
+    assert written > FILLED_BYTES
+    source = random.Random(8)
+    with open(small.path / "large", "rb") as file:
+        for _ in range(written >> 20):
+            assert file.read(1 << 20) == source.randbytes(1 << 20)
+    assert not small.call("stats")["faults"]["corruptions"]
+
+
+def test_what_can_be_compressed_may_be_larger_than_the_disk(small: MountedVolume) -> None:
+    lines = b"".join(b"%08d the same words on every line\n" % number for number in range(25_000))
+    for number in range(400):
+        (small.path / f"f{number}").write_bytes(b"%d\n" % number + lines)
+    assert len(lines) * 400 > 2 * DISK_BYTES
+    for number in range(0, 400, 50):
+        assert (small.path / f"f{number}").read_bytes() == b"%d\n" % number + lines
 
 
 def test_deleting_gives_space_back_while_it_is_full(small: MountedVolume) -> None:
@@ -216,7 +248,7 @@ def test_states_that_were_kept_by_themselves_go_first(small: MountedVolume) -> N
     else:
         raise AssertionError("the states of a full disk are still there")
     known.fill("b")
-    assert sum(map(len, known.contents.values())) > DISK_BYTES / 4, "what they held is used again"
+    assert sum(map(len, known.contents.values())) > DISK_BYTES / 2, "what they held is used again"
     known.check()
 
 

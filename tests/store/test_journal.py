@@ -344,6 +344,35 @@ def test_how_much_lies_behind_a_position_is_counted_across_segments(tmp_path: Pa
     journal.close()
 
 
+def test_a_segment_may_begin_before_the_one_before_it_is_full(tmp_path: Path) -> None:
+    journal, _ = replayed(tmp_path)
+    journal.begin_segment(100)
+    assert journal.segments() == [], "there is nothing yet that could go"
+    first = journal.append(1, b"", bytes(200))
+    journal.begin_segment(1000)
+    assert journal.segments() == [1]
+    journal.begin_segment(100)
+    journal.begin_segment(0)
+    assert journal.segments() == [1, 2], "the last is empty still"
+    start = journal.head
+    second = journal.append(1, b"", b"data")
+    journal.drop(1)
+    assert start >> 32 == second >> 32 == 2 and first >> 32 == 1
+    journal.close()
+    journal, found = replayed(tmp_path, start=start)
+    assert [record.position for record in found] == [second]
+    journal.close()
+
+
+def test_without_room_for_a_segment_the_present_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, _ = replayed(tmp_path)
+    journal.append(1, b"", bytes(200))
+    with full_disk(monkeypatch, 10):
+        journal.begin_segment(100)
+    assert journal.append(1, b"", b"data") >> 32 == 1
+    journal.close()
+
+
 def test_dropping_segments_keeps_the_others_readable(tmp_path: Path) -> None:
     records = [(1, bytes((n,)) * 20, bytes((n,)) * 60) for n in range(10)]
     expected = fill(tmp_path, records, segment_bytes=256)

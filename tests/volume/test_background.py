@@ -105,6 +105,29 @@ def test_checkpoints_are_flushed_though_all_of_them_are_sealed(
     assert not volume.flush_due()
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_all_that_was_written_can_be_cut_at_once(volume: Volume, closed: bool) -> None:
+    """Whatever it belongs to: the journal is empty after the next flush."""
+    view = volume.main.view
+    for number in range(10):
+        inode = view.make(view.root, b"%d" % number, 0o100644, CALLER)
+        view.write(inode, 0, number.to_bytes(4, "big") * (100 << 10))
+        if closed:
+            view.closed(inode)
+        if number == 4:
+            volume.snapshot(volume.main, b"s", CALLER)
+    steps = 0
+    while volume.background.cut_step():
+        steps += 1
+    assert 5 <= steps <= 30
+    assert not any(layer.uncut for layer in volume.registry.layers.values())
+    volume.flush()
+    assert volume.engine.journal.size() < 1000
+    for number in range(10):
+        inode = view.lookup(view.root, b"%d" % number)
+        assert inode is not None and bytes(view.read(inode, 0, 500 << 10)) == number.to_bytes(4, "big") * (100 << 10)
+
+
 def test_isolated_pages_are_cut_many_at_a_time(volume: Volume) -> None:
     view = volume.main.view
     inode = view.make(view.root, b"file", 0o100644, CALLER)
@@ -130,10 +153,10 @@ def test_a_new_segment_of_the_journal_is_no_reason_to_flush(volume: Volume) -> N
         for number in range(megabytes):
             view.write(inode, number << 20, bytes(1 << 20))
 
-    write(12)
+    write(1)
     volume.flush()
     before = segments()[-1]
-    write(6)
+    write(15)
     assert segments()[-1] > before
     assert not volume.flush_due()
     write(12)
