@@ -8,7 +8,7 @@ Invariants:
 
 import errno
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 import trio
@@ -34,7 +34,14 @@ REST_SECONDS_MIN: Final = 600.0
 class Collecting:
     """Runs them."""
 
-    def __init__(self, volume: Volume, flusher: Flusher, faults: Faults, requests: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        flusher: Flusher,
+        faults: Faults,
+        requests: Callable[[], int],
+        forget_dropped: Callable[[], Awaitable[None]],
+    ) -> None:
         self.last: dict[str, Any] | None = None
         """What the last one found, or why it failed."""
         self.number = 0
@@ -44,6 +51,8 @@ class Collecting:
         self._flusher = flusher
         self._faults = faults
         self._requests = requests
+        self._forget_dropped = forget_dropped
+        """Has the kernel let go of states that are no longer kept: what it holds stays."""
         self._report: Report | None = None
         self._automatic = False
         self._stopping = False
@@ -97,8 +106,9 @@ class Collecting:
     ) -> dict[str, Any]:
         """One collection from its beginning to the flush. Raises what made it fail."""
         try:
-            if keep_undo_seconds is not None and not dry_run:
-                self._volume.forget_undo(keep_undo_seconds)
+            if not dry_run:
+                self._volume.let_go(keep_undo_seconds)
+                await self._forget_dropped()
             # What is in no flush yet is not looked at.
             with FullDiskAllowed():
                 await self._flush()

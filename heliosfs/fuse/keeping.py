@@ -124,10 +124,12 @@ class Timekeeper:
             except Exception as error:
                 self._faults.errno_of(error, "keeping a state by itself")
         if machine.dropped:
-            dropped, machine.dropped = machine.dropped, []
-            await self._forget(dropped)
+            await self.forget_dropped()
 
-    async def _forget(self, dropped: list[Snapshot]) -> None:
+    async def forget_dropped(self) -> None:
+        """Have the kernel let go of the states that are no longer kept."""
+        machine = self._volume.time_machine
+        dropped, machine.dropped = machine.dropped, []
         names = [
             (pack(each.branch.view.number, magic.AUTO), each.name) for each in dropped if each.view is not None
         ]

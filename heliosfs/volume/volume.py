@@ -420,7 +420,7 @@ class Volume:
         return [each for each in self.registry.log if branch is None or each.branch == branch.id]
 
     def collect(self, *, dry_run: bool = False, report: Report | None = None) -> Generator[None, None, Report]:
-        """Free what nothing refers to, in steps; a flush has to follow. See `collection`.
+        """Free what nothing refers to, in steps; a flush has to follow. See `collection` and `let_go`.
 
         `report` shows how far it is. EBUSY when a collection is going on already.
         """
@@ -429,10 +429,7 @@ class Volume:
         self._collecting = True
         report = report or Report()
         try:
-            self.upkeep.expire()
             tight = self.store.is_short_of_space()
-            if tight and not dry_run:
-                self.time_machine.let_go(now())
             yield from self._seal_all(report)
             self.background.abandon_seal()
             self.taking_in.pause()
@@ -467,9 +464,9 @@ class Volume:
         self, *, dry_run: bool = False, keep_undo_seconds: float | None = None, step: Callable[[Report], None]
     ) -> Report:
         """A whole collection in this thread, flush and all. `step` is told between two steps."""
-        if keep_undo_seconds is not None and not dry_run:
-            self.forget_undo(keep_undo_seconds)
         rounds = collection.Rounds(self.stored_bytes)
+        if not dry_run:
+            self.let_go(keep_undo_seconds)
         # What is in no flush yet is not looked at.
         with FullDiskAllowed():
             self._flush_with_reserve()
@@ -489,10 +486,16 @@ class Volume:
             return
         self.flush()
 
-    def forget_undo(self, seconds: float) -> None:
-        """Keep no longer what only older operations could bring back, nor older states of the time machine."""
-        moment = now() - int(seconds * 1e9)
-        self.registry.let_go_before(moment)
+    def let_go(self, keep_undo_seconds: float | None = None) -> None:
+        """Before a collection: keep no longer what has been kept long enough, and on a full disk no state of the time
+        machine. `keep_undo_seconds` is for both, where it is given."""
+        self.upkeep.expire()
+        moment = 0
+        if keep_undo_seconds is not None:
+            moment = now() - int(keep_undo_seconds * 1e9)
+            self.registry.let_go_before(moment)
+        if self.store.is_short_of_space():
+            moment = now()
         self.time_machine.let_go(moment)
 
     # Background work and durability

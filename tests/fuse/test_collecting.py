@@ -29,7 +29,10 @@ class Served:
         self.requests = 0
         self.faults = Faults()
         self.flusher = Flusher(volume, self.faults)
-        self.collecting = Collecting(volume, self.flusher, self.faults, lambda: self.requests)
+        self.collecting = Collecting(volume, self.flusher, self.faults, lambda: self.requests, self.forgotten)
+
+    async def forgotten(self) -> None:
+        """There is no kernel."""
 
     def fill(self, name: bytes, length: int = 300_000) -> None:
         view = self.volume.main.view
