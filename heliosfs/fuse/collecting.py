@@ -107,7 +107,7 @@ class Collecting:
         """One collection from its beginning to the flush. Raises what made it fail."""
         try:
             if not dry_run:
-                self._volume.let_go(keep_undo_seconds)
+                self._volume.upkeep.let_go(self._volume.store.is_short_of_space(), keep_undo_seconds)
                 await self._forget_dropped()
             # What is in no flush yet is not looked at.
             with FullDiskAllowed():

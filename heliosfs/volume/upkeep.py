@@ -9,6 +9,7 @@ runs the steps bounds their share of the time.
 from heliosfs.base.clock import now
 from heliosfs.volume import operations
 from heliosfs.volume.registry import Registry
+from heliosfs.volume.time_machine import TimeMachine
 
 DROPPED_BYTES_MIN = 64 << 20
 """Less than this is not worth looking for."""
@@ -26,8 +27,9 @@ GROWN_BYTES_MIN = 256 << 20
 class Upkeep:
     """The decision, from what the registry counts."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, time_machine: TimeMachine) -> None:
         self._registry = registry
+        self._time_machine = time_machine
         self._let_go = 0
         """The registry's count at the last collection."""
         self.collections = 0
@@ -35,6 +37,16 @@ class Upkeep:
     def expire(self) -> None:
         """Let go of what has been kept for undo long enough."""
         self._registry.let_go_before(now() - operations.RETAINED_SECONDS * 1_000_000_000)
+
+    def let_go(self, short_of_space: bool, keep_undo_seconds: float | None = None) -> None:
+        """Before a collection: keep no longer what has been kept for undo long enough, and when space is short no state
+        of the time machine. `keep_undo_seconds` counts for both, where it is given."""
+        self.expire()
+        moment = 0
+        if keep_undo_seconds is not None:
+            moment = now() - int(keep_undo_seconds * 1e9)
+            self._registry.let_go_before(moment)
+        self._time_machine.let_go(now() if short_of_space else moment)
 
     def pays(self, short_of_space: bool = False) -> bool:
         """Whether a collection will probably free much, or at least something that is missed."""

@@ -74,6 +74,7 @@ from heliosfs.volume.upkeep import Upkeep
 NODE_CACHE_BYTES = 64 << 20
 """Decoded nodes of Merkle trees kept in memory."""
 
+
 class Volume:
     """See the module. Made by `Volume.open`."""
 
@@ -86,7 +87,7 @@ class Volume:
         self.taking_in = TakingIn(self.registry, store.read_only)
         self.registry.base_found = self.taking_in.begin
         self.time_machine = TimeMachine(self.registry)
-        self.upkeep = Upkeep(self.registry)
+        self.upkeep = Upkeep(self.registry, self.time_machine)
         self.flushes = 0
         self._flush_position = 0
         self._flushing = False
@@ -420,7 +421,7 @@ class Volume:
         return [each for each in self.registry.log if branch is None or each.branch == branch.id]
 
     def collect(self, *, dry_run: bool = False, report: Report | None = None) -> Generator[None, None, Report]:
-        """Free what nothing refers to, in steps; a flush has to follow. See `collection` and `let_go`.
+        """Free what nothing refers to, in steps; a flush has to follow. See `collection`, and `Upkeep.let_go`.
 
         `report` shows how far it is. EBUSY when a collection is going on already.
         """
@@ -466,7 +467,7 @@ class Volume:
         """A whole collection in this thread, flush and all. `step` is told between two steps."""
         rounds = collection.Rounds(self.stored_bytes)
         if not dry_run:
-            self.let_go(keep_undo_seconds)
+            self.upkeep.let_go(self.store.is_short_of_space(), keep_undo_seconds)
         # What is in no flush yet is not looked at.
         with FullDiskAllowed():
             self._flush_with_reserve()
@@ -485,18 +486,6 @@ class Volume:
             self.flush()
             return
         self.flush()
-
-    def let_go(self, keep_undo_seconds: float | None = None) -> None:
-        """Before a collection: keep no longer what has been kept long enough, and on a full disk no state of the time
-        machine. `keep_undo_seconds` is for both, where it is given."""
-        self.upkeep.expire()
-        moment = 0
-        if keep_undo_seconds is not None:
-            moment = now() - int(keep_undo_seconds * 1e9)
-            self.registry.let_go_before(moment)
-        if self.store.is_short_of_space():
-            moment = now()
-        self.time_machine.let_go(moment)
 
     # Background work and durability
 
