@@ -22,6 +22,9 @@ STEP_BYTES: Final = 4 << 20
 """What may be written before the next look, however little room there is: a flush for each is bearable."""
 MARGIN_BYTES: Final = FLUSH_FREE_BYTES + (1 << 20)
 """The room that is left alone by what makes room: for the flush, and one step of the cutter."""
+OVERHEAD_BYTES: Final = 3 << 20
+"""What is written beside the contents until the next look, by packs and by the database. With too little room for the
+rest of a segment all of it stays."""
 LOOK_BYTES_MAX: Final = 64 << 20
 """What may be written before the next look, however much room there is: others use the disk as well."""
 CUTS_PER_TURN: Final = 4
@@ -84,7 +87,7 @@ class Room:
 
     def _bearable(self, free: int) -> int:
         """What may be written before it has no room in packs. It counts twice, as it lies in the journal first."""
-        return (free - MARGIN_BYTES - self._journal.size()) // 2
+        return (free - MARGIN_BYTES - OVERHEAD_BYTES - self._journal.size()) // 2
 
     def _go_on(self, size: int) -> None:
         self.look_at = self._journal.head + max(STEP_BYTES, min(size, LOOK_BYTES_MAX))
