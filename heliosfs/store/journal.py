@@ -27,6 +27,9 @@ SEGMENT_BYTES = 16 << 20
 """A segment is dropped as a whole, once nothing in it is needed: on a full disk the reserve has room for what is left
 of one. Yet it holds many requests of 1 MiB."""
 
+LEAVING_SHARE = 8
+"""A segment is left early when this part of it is full: for less a new file does not pay."""
+
 AHEAD_BYTES = 1 << 20
 """How far beyond its last record a segment is made: many syncs, of which only one finds the file grown."""
 
@@ -119,10 +122,10 @@ class Journal:
         """From now on `append` leaves this much of the disk alone; 0: all of it may be used."""
         self._segments.floor = size
 
-    def begin_segment(self, size: int) -> None:
-        """Let the next record begin a segment, if the present one has at least `size` bytes and there is room for it:
-        what lies before can go as a whole then."""
-        if self._segments.offset >= size:
+    def leave_segment(self) -> None:
+        """Let the next record begin a segment, unless the present one has little in it or there is no room: what lies
+        before can go as a whole then."""
+        if self._segments.offset >= self._segment_bytes // LEAVING_SHARE:
             with suppress(OSError):
                 self._begin_segment()
 

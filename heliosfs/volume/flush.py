@@ -12,7 +12,6 @@ Five phases, in this order. `begin`, `index` and `finish` belong to the thread t
 What a crash between any two leaves is either the old database with a journal that goes on from it, or the new.
 """
 
-from heliosfs.base.limits import FLUSH_JOURNAL_BYTES_MIN
 from heliosfs.layers import persistence
 from heliosfs.layers.layer import Layer
 from heliosfs.store.database import OPERATIONS, REFS, SETTINGS
@@ -50,7 +49,7 @@ class Flush:
     def begin(self) -> None:
         """Gather the changes since the last flush."""
         registry, batch = self._registry, self._batch
-        self._store.journal.begin_segment(FLUSH_JOURNAL_BYTES_MIN)
+        self._store.journal.leave_segment()
         self.position = self._store.journal.head
         # What the database will say points into these. The cutter may go on meanwhile, but a crash before the
         # next flush brings the extents back as they are now.

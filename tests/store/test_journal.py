@@ -344,20 +344,21 @@ def test_how_much_lies_behind_a_position_is_counted_across_segments(tmp_path: Pa
     journal.close()
 
 
-def test_a_segment_may_begin_before_the_one_before_it_is_full(tmp_path: Path) -> None:
-    journal, _ = replayed(tmp_path)
-    journal.begin_segment(100)
+def test_a_segment_can_be_left_before_it_is_full(tmp_path: Path) -> None:
+    journal, _ = replayed(tmp_path, segment_bytes=1600)
+    journal.leave_segment()
     assert journal.segments() == [], "there is nothing yet that could go"
-    first = journal.append(1, b"", bytes(200))
-    journal.begin_segment(1000)
-    assert journal.segments() == [1]
-    journal.begin_segment(100)
-    journal.begin_segment(0)
+    journal.append(1, b"", bytes(100))
+    journal.leave_segment()
+    assert journal.segments() == [1], "there is little in it"
+    journal.append(1, b"", bytes(100))
+    journal.leave_segment()
+    journal.leave_segment()
     assert journal.segments() == [1, 2], "the last is empty still"
     start = journal.head
     second = journal.append(1, b"", b"data")
     journal.drop(1)
-    assert start >> 32 == second >> 32 == 2 and first >> 32 == 1
+    assert start >> 32 == second >> 32 == 2
     journal.close()
     journal, found = replayed(tmp_path, start=start)
     assert [record.position for record in found] == [second]
@@ -365,10 +366,10 @@ def test_a_segment_may_begin_before_the_one_before_it_is_full(tmp_path: Path) ->
 
 
 def test_without_room_for_a_segment_the_present_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, _ = replayed(tmp_path)
-    journal.append(1, b"", bytes(200))
+    journal, _ = replayed(tmp_path, segment_bytes=1600)
+    journal.append(1, b"", bytes(300))
     with full_disk(monkeypatch, 10):
-        journal.begin_segment(100)
+        journal.leave_segment()
     assert journal.append(1, b"", b"data") >> 32 == 1
     journal.close()
 
