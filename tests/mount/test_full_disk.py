@@ -1,7 +1,7 @@
 """A store on a disk that gets full: writers are told at write, nothing acknowledged is lost, and it can be got out of.
 
 The disk is a tmpfs of fixed size, or an ext4 on a loop device, that the test mounts, so it needs root.
-HELIOSFS_TEST_DISKS=tmpfs,ext4 has every test done on both.
+HELIOSFS_TEST_DISKS=tmpfs,ext4 has every test done on both, HELIOSFS_TEST_KILL_ROUNDS=N kills more often.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 import resource
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ FILLED_BYTES = (DISK_BYTES - RESERVE_BYTES) * 4 // 5
 """What fits at least: the reserve is not for writers, the database takes a little, and what was written last is held
 twice until it is flushed."""
 
+KILLS = int(os.environ.get("HELIOSFS_TEST_KILL_ROUNDS", "2"))
 DISKS = os.environ.get("HELIOSFS_TEST_DISKS", "tmpfs").split(",")
 
 EXT4_BYTES = DISK_BYTES + (12 << 20)
@@ -103,6 +105,8 @@ class Acknowledged:
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
         self.contents: dict[str, bytes] = {}
+        self.in_doubt = ""
+        """The file that was deleted last."""
         self._random = random.Random(seed)
 
     def fill(self, prefix: str, limit: int = 10_000) -> int:
@@ -135,6 +139,7 @@ class Acknowledged:
     def delete(self, share: float) -> None:
         for name in sorted(self.contents):
             if self._random.random() < share:
+                self.in_doubt = name
                 (self.root / name).unlink()
                 del self.contents[name]
 
@@ -249,6 +254,47 @@ def test_states_that_were_kept_by_themselves_go_first(small: MountedVolume) -> N
         raise AssertionError("the states of a full disk are still there")
     known.fill("b")
     assert sum(map(len, known.contents.values())) > DISK_BYTES / 2, "what they held is used again"
+    known.check()
+
+
+def write_until_it_ends(known: Acknowledged, prefix: str) -> None:
+    """Fill, delete a third, fill again, until the mount is dead. What was in doubt at the end may be there or not."""
+    for turn in range(1000):
+        try:
+            known.fill(f"{prefix}{turn}-")
+            known.delete(0.3)
+        except (OSError, AssertionError):
+            return
+
+
+@every_disk
+def test_kills_while_several_fill_it(small: MountedVolume) -> None:
+    for turn in range(KILLS):
+        writers = [Acknowledged(small.path, number) for number in range(3)]
+        threads = [
+            threading.Thread(target=write_until_it_ends, args=(known, f"{turn}-{number}-"))
+            for number, known in enumerate(writers)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(random.Random(turn).uniform(0.3, 2.5))
+        small.kill()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+        small.mount()
+        assert any(known.contents for known in writers)
+        for known in writers:
+            for name, content in known.contents.items():
+                path = small.path / name
+                # What a call was doing when the kill came: a piece more, or a file less.
+                if path.exists() or name != known.in_doubt:
+                    assert path.read_bytes()[: len(content)] == content, name
+        for name in os.listdir(small.path):
+            (small.path / name).unlink()
+        heliosfs("gc", small.path, "--keep-undo", "0")
+    known = Acknowledged(small.path, 7)
+    assert known.fill("last") * PIECE_BYTES > FILLED_BYTES
     known.check()
 
 
