@@ -25,6 +25,8 @@ BUSY_PAUSES: Final = 9
 """How much longer than the slice before it a pause is, while requests come."""
 LOOK_SECONDS: Final = 10.0
 """Between two looks whether a collection pays."""
+LOOK_SECONDS_FULL: Final = 0.5
+"""The same on a full disk: whoever deletes something there wants to have the room."""
 REST_FACTOR: Final = 20
 """How much longer than a collection the rest after it is: they never take more than a twentieth of the time."""
 REST_SECONDS_MIN: Final = 600.0
@@ -57,7 +59,7 @@ class Collecting:
         self._automatic = False
         self._stopping = False
         self._finished = trio.Event()
-        self._look_at = 0.0
+        self._looked = -LOOK_SECONDS
         self._rest_until = 0.0
         self._rest_until_short = 0.0
         """The same while the disk is full."""
@@ -165,11 +167,14 @@ class Collecting:
     def due(self) -> bool:
         """Whether one should begin by itself. Looks at its own pace, however often it is called."""
         now = time.monotonic()
-        if now < self._look_at or self.running or self._volume.store.read_only:
+        store = self._volume.store
+        if self.running or store.read_only:
             return False
-        self._look_at = now + LOOK_SECONDS
+        if now - self._looked < (LOOK_SECONDS_FULL if store.is_full() else LOOK_SECONDS):
+            return False
+        self._looked = now
         self._volume.upkeep.expire()
-        short = self._volume.store.is_short_of_space()
+        short = store.is_short_of_space()
         return now >= (self._rest_until_short if short else self._rest_until) and self._volume.upkeep.pays(short)
 
     async def run_by_itself(self) -> None:

@@ -94,6 +94,19 @@ def test_it_begins_by_itself_when_that_pays_and_then_rests(served: Served, monke
     assert served.collecting.due()
 
 
+def test_on_a_full_disk_it_is_looked_for_more_often(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.fill(b"gone", 2_000_000)
+    moment = 1000.0
+    monkeypatch.setattr(collecting.time, "monotonic", lambda: moment)
+    assert not served.collecting.due()
+    served.volume.main.view.unlink(served.volume.main.view.root, b"gone")
+    monkeypatch.setattr(served.volume.store, "is_short_of_space", lambda: True)
+    moment += 1
+    assert not served.collecting.due(), "it was looked a second ago"
+    monkeypatch.setattr(served.volume.store, "is_full", lambda: True)
+    assert served.collecting.due()
+
+
 def test_people_come_first(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "SLICE_SECONDS", 0)
     served.fill(b"gone", 2_000_000)
