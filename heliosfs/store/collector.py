@@ -10,12 +10,13 @@ Must never move bytes that do not check: a pack with a damaged live object stays
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from heliosfs.base.errors import Corruption
-from heliosfs.store.index import UNKNOWN
+from heliosfs.store.index import UNKNOWN, Statistics
 from heliosfs.store.packs import HEADER_BYTES, Location
 
 if TYPE_CHECKING:
@@ -71,15 +72,17 @@ def compact(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
 def survey(
     objects: Objects, live: Callable[[bytes], bool]
 ) -> Generator[None, None, tuple[Gone, dict[int, int]]]:
-    """Condemn what is dead; what that was, and the live bytes of each pack.
+    """Condemn what is dead; what that was, and the live bytes of each pack. Everything is counted anew by the way.
 
     Corruption when it is not known in which pack something live lies: no pack may be rewritten then.
     """
     counts: dict[int, int] = {}
     lost = b""
     dead = dead_bytes = 0
+    counted, found = replace(objects.statistics), Statistics()
     for seen, (digest, _, location) in enumerate(objects.iterate(), start=1):
         size = HEADER_BYTES + location.stored_length
+        found.count(location, 1)
         if objects.is_protected(digest) or live(digest):
             counts[location.pack] = counts.get(location.pack, 0) + size
             lost = digest if location == UNKNOWN else lost
@@ -89,6 +92,7 @@ def survey(
             dead_bytes += size
         if seen % STEP_ENTRIES == 0:
             yield
+    objects.statistics.correct(counted, found)
     if lost:
         raise Corruption("object", "its entry in the index", lost)
     return Gone(dead, dead_bytes), counts

@@ -45,6 +45,13 @@ class Statistics:
         self.raw_bytes += sign * location.raw_length
         self.stored_bytes += sign * (HEADER_BYTES + location.stored_length)
 
+    def correct(self, counted: Statistics, found: Statistics) -> None:
+        """Settle for what there was where it had been counted otherwise. A kill leaves counters that are a little off:
+        they lack what was condemned, or moved, and was still in the index."""
+        self.objects += found.objects - counted.objects
+        self.raw_bytes += found.raw_bytes - counted.raw_bytes
+        self.stored_bytes += found.stored_bytes - counted.stored_bytes
+
     def figures(self) -> dict[str, int | float]:
         """Figures for people and programs, by name: `logical_bytes` is all that was put, as often as it was."""
         logical = self.raw_bytes + self.dedup_bytes

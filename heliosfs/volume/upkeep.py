@@ -66,4 +66,4 @@ class Upkeep:
         self.collections += 1
         self._let_go = registry.let_go
         registry.engine.dropped_bytes = 0
-        registry.collected_bytes = registry.engine.objects.statistics.stored_bytes
+        registry.collected_bytes = max(registry.engine.objects.statistics.stored_bytes, 0)

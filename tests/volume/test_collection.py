@@ -202,6 +202,34 @@ def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path:
     again.close()
 
 
+def test_what_was_counted_wrongly_is_counted_anew(volume: Volume, tmp_path: Path) -> None:
+    """A kill after a flush that had counted what died meanwhile, but could not remove it yet."""
+    view = volume.main.view
+    for number in range(5):
+        fill(view, b"%d" % number, number)
+    settle(volume)
+    volume.registry.let_go_before(now())
+    flush = volume.begin_flush()
+    flush.sync()
+    for number in range(5):
+        view.unlink(view.root, b"%d" % number)
+    while volume.dirty():
+        volume.step()
+    finish(volume.collect())
+    flush.index()
+    flush.write()
+    copy_live(volume.store.path, tmp_path / "killed")
+    volume.end_flush(flush)
+    again = Volume.open(Store.open(tmp_path / "killed"))
+    objects = again.engine.objects
+    assert objects.statistics.objects < len(list(objects.iterate()))
+    again.collect_blocking(step=lambda report: None)
+    found = list(objects.iterate())
+    assert objects.statistics.objects == len(found)
+    assert objects.statistics.raw_bytes == sum(location.raw_length for _, _, location in found)
+    again.close()
+
+
 def test_a_seal_under_way_loses_nothing(volume: Volume) -> None:
     """It has stored nodes that nothing refers to yet when marking begins."""
     view = volume.main.view
