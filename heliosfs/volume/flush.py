@@ -64,8 +64,8 @@ class Flush:
             persistence.remove(layer_id, batch)
         for layer in registry.layers.values():
             if layer.row_changed or layer.unflushed or layer.touched or layer.cleared or layer.settled:
-                persistence.collect(layer, batch)
                 self._layers.append(layer)
+                persistence.collect(layer, batch)
         self._refs, registry.changed_refs = registry.changed_refs, set()
         for ref in self._refs:
             value = registry.refs.get(ref)

@@ -527,7 +527,11 @@ class Volume:
         self._flushing = True
         self._taken_in = self.taking_in.complete()
         flush = Flush(self.store, self.registry)
-        flush.begin()
+        try:
+            flush.begin()
+        except BaseException:
+            self.end_flush(flush, failed=True)
+            raise
         return flush
 
     def end_flush(self, flush: Flush, *, failed: bool = False) -> None:
