@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from heliosfs.base.errors import Corruption, Refusal
-from heliosfs.fuse.errors import Faults
+from heliosfs.fuse.errors import Faults, told
 from heliosfs.fuse.flushing import Flusher
 from heliosfs.volume import collection
 from heliosfs.volume.collection import FullDiskAllowed, Report, Rounds
@@ -122,7 +122,7 @@ class Collecting:
             self.last = {"number": self.number, **rounds.report.as_json(), "dry_run": dry_run}
             return self.last
         except Exception as error:
-            said = str(error)
+            said = told(error)
             if isinstance(error, Corruption):
                 said = f"{error}. Nothing was removed: what this refers to is not known. See heliosfs fsck."
             self.last = {"number": self.number, **rounds.report.as_json(), "error": said}

@@ -4,10 +4,10 @@ import errno
 import json
 from typing import Any, Final
 
-from heliosfs.base.errors import HeliosError, Refusal
+from heliosfs.base.errors import Refusal
 from heliosfs.fuse import magic
 from heliosfs.fuse.call_file import CallFile
-from heliosfs.fuse.errors import Faults
+from heliosfs.fuse.errors import Faults, told
 from heliosfs.fuse.filling import Spawn
 from heliosfs.fuse.handles import AnyFile
 from heliosfs.fuse.made import MadeFile, VerbFile
@@ -78,9 +78,7 @@ class Control:
             result = await self._verbs.perform(tree, verb, arguments, requester)
         except Exception as error:
             code = self._faults.errno_of(error, f"call {request!r:.200}")
-            known = isinstance(error, Refusal | HeliosError | OSError)
-            said = str(error) if known else "an internal mistake; the daemon's log has the details"
-            return {"ok": False, "errno": code, "error": said}
+            return {"ok": False, "errno": code, "error": told(error)}
         return {"ok": True, "result": result}
 
 

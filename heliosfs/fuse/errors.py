@@ -15,7 +15,7 @@ import traceback
 
 from pyfuse3 import FUSEError
 
-from heliosfs.base.errors import Corruption, Refusal
+from heliosfs.base.errors import Corruption, HeliosError, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,13 @@ class Faults:
     def statistics(self) -> dict[str, int]:
         """Numbers for `stats`."""
         return {"corruptions": self.corruptions, "disk_errors": self.disk_errors, "mistakes": self.mistakes}
+
+
+def told(error: Exception) -> str:
+    """An exception in words for whoever asked for what failed."""
+    if isinstance(error, Refusal | HeliosError | OSError):
+        return str(error)
+    return "an internal mistake; the daemon's log has the details"
 
 
 def _shown(arguments: tuple[object, ...]) -> str:

@@ -9,11 +9,11 @@ Invariants:
   2. Nobody waits for what cannot help, and between two times that writers wait they write `STEP_BYTES` at least.
 """
 
-from contextlib import suppress
 from typing import Final
 
 import trio
 
+from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.flushing import Flusher
 from heliosfs.store.store import FLUSH_FREE_BYTES
 from heliosfs.volume.volume import Volume
@@ -34,7 +34,7 @@ CUTS_PER_TURN: Final = 4
 class Room:
     """The room that a volume's store has for writers."""
 
-    def __init__(self, volume: Volume, flusher: Flusher) -> None:
+    def __init__(self, volume: Volume, flusher: Flusher, faults: Faults) -> None:
         self.made = 0
         """How often writers waited."""
         self.look_at = 0
@@ -43,6 +43,7 @@ class Room:
         self._store = volume.store
         self._journal = volume.engine.journal
         self._flusher = flusher
+        self._faults = faults
         self._lock = trio.Lock()
 
     def is_short(self) -> bool:
@@ -60,13 +61,18 @@ class Room:
             if self._journal.head < self.look_at:
                 return
             self.made += 1
-            # What makes it fail is in the flusher's report; the writer is told when the disk is full.
-            with suppress(Exception):
-                while True:
-                    everything = await self._cut()
-                    if not await self._flush() or everything:
-                        break
+            try:
+                await self._cut_and_flush()
+            except Exception as error:
+                # The writer is told what it meets itself: that the disk is full, or nothing.
+                self._faults.errno_of(error, "making room")
             self._go_on(self._bearable(self._store.free_for_writers()))
+
+    async def _cut_and_flush(self) -> None:
+        while True:
+            everything = await self._cut()
+            if not await self._flush() or everything:
+                return
 
     async def _cut(self) -> bool:
         """Cut all that there is, as long as there is room; whether nothing is left."""

@@ -74,7 +74,7 @@ class Mounted:
         self.activity = Activity()
         self.background = BackgroundWork(volume, self.faults)
         self.flusher = Flusher(volume, self.faults)
-        self.room = Room(volume, self.flusher)
+        self.room = Room(volume, self.flusher, self.faults)
         self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint)

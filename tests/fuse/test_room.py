@@ -30,7 +30,8 @@ class Disk:
     def __init__(self, volume: Volume, monkeypatch: pytest.MonkeyPatch, size: int = DISK_BYTES) -> None:
         self.volume = volume
         self.size = size
-        self.room = Room(volume, Flusher(volume, Faults()))
+        faults = Faults()
+        self.room = Room(volume, Flusher(volume, faults), faults)
         self.made = 0
         self._random = random.Random(1)
         monkeypatch.setattr(volume.store, "free_for_writers", self.free)

@@ -74,6 +74,9 @@ def on_small_disk(options: str, kind: str = "tmpfs") -> Iterator[MountedVolume]:
             if volume.process != -1:
                 volume.unmount()
             volume.fsck()
+        except BaseException:
+            print((volume.store / "log" / "heliosfs.log").read_text()[-10_000:])
+            raise
         finally:
             try:
                 if volume.process != -1:
@@ -297,10 +300,11 @@ def test_kills_while_several_fill_it(small: MountedVolume) -> None:
         for thread in threads:
             thread.start()
         time.sleep(random.Random(turn).uniform(0.3, 2.5))
-        small.kill()
+        small.kill(detach=False)
         for thread in threads:
             thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
+        small.detach()
         small.mount()
         assert any(known.contents for known in writers)
         for known in writers:

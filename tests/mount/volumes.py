@@ -74,11 +74,13 @@ class MountedVolume:
         heliosfs("umount", self.path)
         self._wait_for_end()
 
-    def kill(self) -> None:
-        """SIGKILL, as the kernel's OOM killer would, and take the dead mount away."""
+    def kill(self, detach: bool = True) -> None:
+        """SIGKILL, as the kernel's OOM killer would, and take the dead mount away. While it is there writers fail, and
+        afterwards they would write into the directory below."""
         signal.pidfd_send_signal(self.process, signal.SIGKILL)
         self._wait_for_end()
-        self._detach()
+        if detach:
+            self.detach()
 
     def fsck(self) -> str:
         """Offline; raises with what was found unless the store is sound."""
@@ -109,11 +111,11 @@ class MountedVolume:
         if self.process != -1:
             with contextlib.suppress(CommandFailed, subprocess.TimeoutExpired):
                 heliosfs("umount", self.path)
-            self._detach()
+            self.detach()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.process, signal.SIGKILL)
             self._wait_for_end()
-        self._detach()
+        self.detach()
         shutil.rmtree(self.base, ignore_errors=True)
 
     def _wait_for_end(self) -> None:
@@ -122,7 +124,8 @@ class MountedVolume:
         os.close(self.process)
         self.process = -1
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """Take a dead mount away."""
         while self._listed():
             result = subprocess.run(
                 ["fusermount3", "-uz", str(self.path)],
