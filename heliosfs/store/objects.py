@@ -303,7 +303,8 @@ class Objects:
             for digest, location in flushed.taken.items():
                 if self._pending.get(digest) is location:
                     del self._pending[digest]
-            self._condemned -= flushed.condemned
+            # What was condemned while the flush was under way, and put again before it had its index, is in there.
+            self._condemned -= flushed.condemned | flushed.taken.keys()
             self._suspects -= flushed.suspects
             for pack in flushed.emptied:
                 del self._emptied[pack]

@@ -119,6 +119,25 @@ def test_a_condemned_object_that_is_put_again_is_written_again(opened: Opened) -
     assert store.objects.statistics.objects == 1
 
 
+def test_one_that_is_condemned_and_put_again_while_a_flush_is_under_way_stays(opened: Opened) -> None:
+    store = opened()
+    name = store.objects.put(content(1), CHUNK)
+    flush(store)
+    dead = store.objects.dead()
+    exhaust(store.objects.collect(lambda name: False))
+    store.objects.put(content(1), CHUNK)
+    store.objects.sync()
+    batch = store.database.batch()
+    store.objects.write_index(batch, dead)
+    store.database.write(batch)
+    store.objects.settle()
+    assert name in store.objects and store.objects.load(name) == content(1)
+    flush(store)
+    assert store.objects.load(name) == content(1)
+    store = opened()
+    assert store.objects.load(name) == content(1)
+
+
 def test_a_pack_with_a_damaged_live_object_stays(opened: Opened, place: Path) -> None:
     store = opened()
     names = [store.objects.put(content(n), CHUNK) for n in range(10)]
