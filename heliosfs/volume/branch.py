@@ -1,7 +1,11 @@
 """A branch and a snapshot in memory: their records and their views."""
 
+import errno
+
+from heliosfs.base.errors import Refusal
 from heliosfs.layers.layer import Layer
 from heliosfs.view.view import View
+from heliosfs.volume.naming import text
 from heliosfs.volume.refs import BranchRecord, SnapshotRecord
 
 
@@ -33,6 +37,11 @@ class Branch:
     @property
     def uid(self) -> int:
         return self.record.uid
+
+    def check_there(self) -> None:
+        """ESTALE once it was dropped."""
+        if self.dropped:
+            raise Refusal(errno.ESTALE, f"the branch {text(self.name)!r} was deleted")
 
     def path(self) -> list[bytes]:
         """The names from the main branch down to this one; empty for the main branch."""

@@ -24,6 +24,7 @@ def point(
     `merged` is what was merged into that state, if it is known.
     """
     assert target.frozen
+    branch.check_there()
     before = branch.view.top
     if before.empty and before.below is not None:
         before = before.below

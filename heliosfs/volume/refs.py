@@ -141,6 +141,15 @@ def split_key(ref: bytes) -> tuple[int, bytes | None]:
     raise Corruption("ref", repr(ref))
 
 
+def owner(ref: bytes, value: bytes) -> int:
+    """The id of the branch without which there cannot be this ref: a branch's parent, a snapshot's branch; 0 for none."""
+    if ref == BASE_KEY or setting_name(ref) is not None:
+        return 0
+    timed = split_timed(ref)
+    branch_id, name = timed or split_key(ref)
+    return decode_branch(value).parent if name is None else branch_id
+
+
 def decode_branch(value: bytes) -> BranchRecord:
     """The record of a branch."""
     try:

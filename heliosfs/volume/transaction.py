@@ -1,8 +1,11 @@
 """One change of refs under construction: gathered, then appended to the journal and applied at once."""
 
+import errno
+
 from msgspec.structs import replace
 
 from heliosfs.base.clock import now
+from heliosfs.base.errors import Refusal
 from heliosfs.layers.replay import REFS
 from heliosfs.view.inode import Caller
 from heliosfs.volume import operations, refs
@@ -13,7 +16,8 @@ from heliosfs.volume.registry import Registry
 
 
 class Transaction:
-    """Gathers; `commit` makes it real, or raises OSError and has changed nothing."""
+    """Gathers; `commit` makes it real, or raises OSError and has changed nothing. ESTALE for a branch that is gone: who
+    was in it may still ask for something, and a record that says something of it could not be replayed."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -30,6 +34,7 @@ class Transaction:
 
     def freeze(self, branch: Branch) -> int:
         """The id of the state that a branch has now. It goes on in a new layer above that."""
+        branch.check_there()
         top = branch.view.top
         state = top.state
         if state is top:
@@ -76,6 +81,7 @@ class Transaction:
 
         With `freeing`, and when a ref goes, it leads to free space: on a full disk it may use the reserve.
         """
+        self._check_branches()
         registry = self.registry
         operation, encoded = None, None
         if verb:
@@ -90,3 +96,11 @@ class Transaction:
         else:
             registry.engine.journal.append(REFS, refs.encode(record))
         registry.apply(record, operation)
+
+    def _check_branches(self) -> None:
+        """ESTALE when what is put belongs to a branch that is gone."""
+        there = self.registry.branches
+        for ref, value in self._refs.items():
+            owner = 0 if value is None else refs.owner(ref, value)
+            if owner and owner not in there and branch_key(owner) not in self._refs:
+                raise Refusal(errno.ESTALE, "the branch was deleted")

@@ -192,6 +192,7 @@ class Volume:
         With `empty` the snapshot starts with nothing in it and can be filled until `settle`, by the process
         `filling` (the caller of this method sees to both).
         """
+        branch.check_there()
         check_snapshot_name(name, branch.snapshots)
         annotations.check_notes(notes or {}, message)
         transaction = Transaction(self.registry)
@@ -271,6 +272,7 @@ class Volume:
     def fork(self, source: Branch | Snapshot, name: bytes, caller: Caller, *, empty: bool = False) -> Branch:
         """A new branch, a child of the source (or of the snapshot's branch), with the source's state. O(1)."""
         parent = source if isinstance(source, Branch) else source.branch
+        parent.check_there()
         check_name(name, parent.children)
         transaction = Transaction(self.registry)
         if empty:
@@ -386,6 +388,7 @@ class Volume:
         self, branch: Branch, caller: Caller, number: int | None = None
     ) -> list[tuple[Branch, set[int]]]:
         """Revert one operation of a branch, the newest one unless `number` says which. See `undo`."""
+        branch.check_there()
         return undo.undo(self.registry, branch, caller, number)
 
     # Merging

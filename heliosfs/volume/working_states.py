@@ -53,6 +53,7 @@ def _named(above: bytes, snapshot: Snapshot) -> Place:
 
 def make(registry: Registry, branch: Branch, state: Layer, caller: Caller, above: bytes = b"") -> Place:
     """A directory with a frozen state of a branch, whose root is at `above`."""
+    branch.check_there()
     moment = now()
     # A name that was never used: the kernel may remember what those that were lead to.
     name = b"%b-%d" % (name_of(moment), registry.allocate_layer())
