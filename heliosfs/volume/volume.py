@@ -525,11 +525,12 @@ class Volume:
         return self.registry.unflushed_records() >= FLUSH_RECORDS_MAX
 
     def begin_flush(self) -> Flush:
-        """The first phase of a flush. See `Flush`; `end_flush` has to follow."""
+        """The first phase of a flush. See `Flush`; `end_flush` has to follow, unless this raises OSError: then the
+        database cannot be written, and nothing has begun."""
         assert not self._flushing
+        flush = Flush(self.store, self.registry)
         self._flushing = True
         self._taken_in = self.taking_in.complete()
-        flush = Flush(self.store, self.registry)
         try:
             flush.begin()
         except BaseException:
