@@ -142,7 +142,7 @@ def split_key(ref: bytes) -> tuple[int, bytes | None]:
 
 
 def owner(ref: bytes, value: bytes) -> int:
-    """The id of the branch without which there cannot be this ref: a branch's parent, a snapshot's branch; 0 for none."""
+    """The id of the branch without which there cannot be a ref: a branch's parent, a snapshot's branch; 0 for none."""
     if ref == BASE_KEY or setting_name(ref) is not None:
         return 0
     timed = split_timed(ref)

@@ -196,15 +196,15 @@ class Volume:
         check_snapshot_name(name, branch.snapshots)
         annotations.check_notes(notes or {}, message)
         transaction = Transaction(self.registry)
-        state = transaction.new_layer(0) if empty else transaction.freeze(branch)
+        state = self._empty(branch, caller) if empty else transaction.freeze(branch)
         assert bool(filling) == empty
         record = SnapshotRecord(state, now(), caller.uid, 0, filling, message, notes or {})
         transaction.put(snapshot_key(branch.id, name), refs.encode(record))
         transaction.commit("snapshot.create", text(name), caller, branch.id)
-        if empty:
-            root = branch.view.root
-            founding.make_root(self.engine, self.registry.layers[state], caller, root.mode)
         return branch.snapshots[name]
+
+    def _empty(self, branch: Branch, caller: Caller) -> int:
+        return founding.make_empty(self.registry, caller, branch.view.root.mode)
 
     def set_snapshot_file(self, snapshot: Snapshot, ino: int) -> None:
         """A snapshot is one file: that inode of it."""
@@ -284,13 +284,11 @@ class Volume:
                 raise Refusal(errno.EBUSY, f"the snapshot {text(source.name)!r} is still being filled")
             base = source.state.id
         branch_id = self.registry.next_branch
-        top = transaction.new_layer(base)
+        top = self._empty(parent, caller) if empty else transaction.new_layer(base)
         number = self.registry.allocate_number()
         record = BranchRecord(name, parent.id, top, base, number, now(), caller.uid)
         transaction.put(branch_key(branch_id), refs.encode(record))
         transaction.commit("branch.create", text(name), caller, parent.id)
-        if empty:
-            founding.make_root(self.engine, self.registry.layers[top], caller, parent.view.root.mode)
         return self.registry.branches[branch_id]
 
     def drop_branch(self, parent: Branch, name: bytes, caller: Caller) -> Branch:
