@@ -15,7 +15,7 @@ import logging
 import os
 import select
 import struct
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import pyfuse3
@@ -41,8 +41,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class KernelCache:
     """Notifications to the kernel of one mount."""
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, held_up: Callable[[], Awaitable[bool]]) -> None:
+        """`held_up` returns once no write waits for room that does so now, and says whether one did."""
         self.can_expire_names = False
+        self._held_up = held_up
         self._mountpoint = mountpoint
         self._descriptor = -1
 
@@ -69,13 +71,13 @@ class KernelCache:
 
     async def _serve_what_is_queued(self) -> None:
         """syncfs starts the writes of a FUSE filesystem and does not wait for them: some may still be queued. Once
-        nothing is, all of them were served."""
+        nothing is, and none of those that were taken from the queue waits, all of them were served."""
         if self._descriptor < 0:
             return
         queue = select.poll()
         queue.register(self._descriptor, select.POLLIN)
         for _ in range(QUEUED_TURNS_MAX):
-            if not queue.poll(0):
+            if not queue.poll(0) and not await self._held_up():
                 return
             await trio.lowlevel.checkpoint()
 

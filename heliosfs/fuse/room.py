@@ -68,6 +68,13 @@ class Room:
                 self._faults.errno_of(error, "making room")
             self._go_on(self._bearable(self._store.free_for_writers()))
 
+    async def settled(self) -> bool:
+        """Return once all have gone on who wait now; whether anybody waited."""
+        if not self._lock.locked():
+            return False
+        async with self._lock:
+            return True
+
     async def _cut_and_flush(self) -> None:
         while True:
             everything = await self._cut()

@@ -77,7 +77,7 @@ class Mounted:
         self.room = Room(volume, self.flusher, self.faults)
         self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
         self.session = Session(mountpoint, str(volume.store.path), options)
-        self.cache = KernelCache(self.session.mountpoint)
+        self.cache = KernelCache(self.session.mountpoint, self.room.settled)
         self.handles = Handles()
         self.timekeeper = Timekeeper(volume, self.cache, self.faults)
         self.commits = GroupCommit(volume.sync_blocking, self.loop.request_waits)

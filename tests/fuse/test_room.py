@@ -5,15 +5,19 @@ The disk is a number here; tests/mount/test_full_disk.py has real ones.
 
 import errno
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from heliosfs.fuse import kernel_cache
 from heliosfs.fuse import room as room_module
 from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.flushing import Flusher
+from heliosfs.fuse.kernel_cache import KernelCache
 from heliosfs.fuse.room import Room
 from heliosfs.store.store import Store
 from heliosfs.view.inode import Caller
@@ -134,3 +138,33 @@ def test_a_flush_that_fails_lets_the_writer_go_on(volume: Volume, monkeypatch: p
     assert disk.room.made and volume.flushes == 0
     monkeypatch.undo()
     volume.flush()
+
+
+def test_dirty_pages_are_written_back_when_their_writers_have_room(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such a write is in no queue any more, and not in the tree yet."""
+    disk = Disk(volume, monkeypatch)
+    cache = KernelCache(str(tmp_path), disk.room.settled)
+    monkeypatch.setattr(kernel_cache, "_sync_filesystem", lambda mountpoint: None)
+    done: list[int] = []
+
+    async def write(number: int) -> None:
+        await disk.room.make()
+        done.append(number)
+
+    async def run() -> None:
+        await disk.write(b"a", 2 << 20)
+        disk.room.look_at = 0
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(write, number)
+            await trio.testing.wait_all_tasks_blocked()
+            await cache.write_back()
+            assert sorted(done) == [0, 1, 2]
+
+    queue, other = socket.socketpair()
+    with queue, other:
+        monkeypatch.setattr(cache, "_descriptor", queue.fileno())
+        trio.run(run)
+    assert disk.room.made == 1
