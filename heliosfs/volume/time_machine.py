@@ -59,10 +59,12 @@ class TimeMachine:
         self.dropped += dropped
 
     def let_go(self, before: int) -> None:
-        """Drop the states from before this moment: their space is missed more than they are."""
+        """Drop the states from before this moment: their space is missed more than they are. Those that are made for a
+        command are in use."""
         transaction = Transaction(self._registry)
         branches = self._registry.branches.values()
-        dropped = [each for branch in branches for each in branch.timed.values() if each.created < before]
+        kept = (each for branch in branches for each in branch.timed.values() if is_kept(each))
+        dropped = [each for each in kept if each.created < before]
         for snapshot in dropped:
             transaction.drop(timed_key(snapshot.branch.id, snapshot.name))
         if dropped:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from heliosfs.base.errors import Refusal
-from heliosfs.volume import annotations, log_check, settings, states
+from heliosfs.volume import annotations, log_check, settings, states, working_states
 from heliosfs.volume import time_machine as module
 from heliosfs.volume.time_machine import superfluous
 from heliosfs.volume.volume import Volume
@@ -202,6 +202,17 @@ def test_thinning(clock: Clock, volume: Volume) -> None:
     assert created[-1] == clock.moment and len(created) <= 6 + 6 + 5
     assert all(clock.moment - each <= 6 * 60 * SECOND for each in created)
     assert all(each.state.id in volume.registry.reachable() for each in volume.main.timed.values())
+
+
+def test_a_collection_on_a_full_disk_leaves_what_a_command_works_with(clock: Clock, volume: Volume) -> None:
+    volume.time_machine = module.TimeMachine(volume.registry)
+    put(volume.main.view, b"f", b"1")
+    clock.on(10)
+    assert tick(volume)
+    place = working_states.show(volume.registry, volume.main, "now", CALLER)
+    clock.on(10)
+    volume.upkeep.let_go(True, 0)
+    assert list(volume.main.timed.values()) == [place.made]
 
 
 def test_what_is_superfluous(volume: Volume) -> None:
