@@ -42,6 +42,8 @@ class Attributes(Content):
             raise Refusal(errno.EINVAL)
         if strip_privileges:
             self._strip_privileges(inode, strip_privileges)
+        # Whatever has to be read is read first: if that fails, nothing has changed.
+        acl = None if mode is None else self.acl(inode, acls.ACCESS)
         changes: list[Change] = []
         stamp = now() if ctime is None else representable(ctime)
         if size is not None:
@@ -49,7 +51,7 @@ class Attributes(Content):
             inode.mtime = stamp
         freeing = bool(changes)
         if mode is not None:
-            changes += self._change_mode(inode, mode)
+            changes += self._change_mode(inode, mode, acl)
         if uid is not None or gid is not None:
             self._change_owner(inode, uid, gid, mode is not None)
         if atime is not None:
@@ -59,9 +61,9 @@ class Attributes(Content):
         inode.ctime = stamp
         self._change(inode, changes, freeing=freeing)
 
-    def _change_mode(self, inode: Inode, mode: int) -> list[Change]:
+    @staticmethod
+    def _change_mode(inode: Inode, mode: int, acl: acls.Acl | None) -> list[Change]:
         inode.mode = S_IFMT(inode.mode) | mode & PERMISSION_BITS
-        acl = self.acl(inode, acls.ACCESS)
         if acl is None:
             return []
         return [(inode.ino, XATTR, acls.ACCESS, acls.encode(acls.changed_mode(acl, mode)))]
