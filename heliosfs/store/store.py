@@ -246,12 +246,13 @@ def held_message(path: Path, contents: bytes) -> str:
 def reserve(path: Path) -> bool:
     """Make the reserve file at its full size; False, and no file, when the disk is too full."""
     place = path / RESERVE_NAME
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError:
         place.unlink(missing_ok=True)
         return False
-    finally:
-        os.close(descriptor)
     return True

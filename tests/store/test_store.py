@@ -172,13 +172,16 @@ def test_the_reserve_is_real_space_that_comes_and_goes(place: Path, monkeypatch:
     assert not reserve.exists()
     store.release_reserve()
 
-    def full(descriptor: int, offset: int, length: int) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
         assert store.restore_reserve() is False
     assert not reserve.exists()
+    with monkeypatch.context() as patch:  # where there is no room for a name either
+        patch.setattr(os, "open", full)
+        assert store.restore_reserve() is False
     assert store.restore_reserve() is True
     assert reserve.stat().st_size == RESERVE_BYTES
     store.close()
