@@ -9,10 +9,8 @@ Must never move bytes that do not check: a pack with a damaged live object stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from heliosfs.base.errors import Corruption
@@ -36,6 +34,9 @@ LIVE_SHARE_MIN_TIGHT = 0.9
 
 PACKS_AT_ONCE = 16
 """Packs whose live entries are held in memory together: some 100,000 entries, about 20 MB."""
+
+Entry = tuple[int, bytes, Location]
+"""Offset, digest and location of an object that lives."""
 
 
 class Gone(NamedTuple):
@@ -103,32 +104,25 @@ def _rewrite(objects: Objects, packs: list[int]) -> Generator[None, None, None]:
 
     Those without a live object go first, and each as soon as it can: a full disk may stop this anywhere.
     """
-    order = {pack: place for place, pack in enumerate(packs)}
-    entries: list[tuple[int, int, bytes, Location]] = []
-    needed: set[int] = set()
-    # The condemned come along, or a long run of them would make a long step; `move` leaves them behind.
+    living: dict[int, list[Entry]] = {pack: [] for pack in packs}
+    # The condemned come along, or a long run of them would make a long step.
     for seen, (digest, _, location) in enumerate(objects.iterate(condemned=True), start=1):
-        if location.pack in order:
-            entries.append((order[location.pack], location.offset, digest, location))
-            if objects.lies_at(digest, location):
-                needed.add(location.pack)
+        entries = living.get(location.pack)
+        if entries is not None and objects.lies_at(digest, location):
+            entries.append((location.offset, digest, location))
         if seen % STEP_ENTRIES == 0:
             yield
-    for pack in order.keys() - needed:
+    for pack in [pack for pack in packs if not living[pack]]:
         objects.give_up(pack)
-    entries.sort()
-    for place, group in groupby(entries, key=itemgetter(0)):
-        if packs[place] in needed:
-            yield from _empty(objects, packs[place], group)
+    for pack in [pack for pack in packs if living[pack]]:
+        yield from _empty(objects, pack, living.pop(pack))
 
 
-def _empty(
-    objects: Objects, pack: int, entries: Iterator[tuple[int, int, bytes, Location]]
-) -> Generator[None, None, None]:
+def _empty(objects: Objects, pack: int, entries: list[Entry]) -> Generator[None, None, None]:
     """Move what lives in a pack elsewhere, and give the pack up unless something in it is damaged."""
     damaged = False
     moved = 0
-    for _, _, digest, location in entries:
+    for _, digest, location in sorted(entries):
         try:
             objects.move(digest, location)
         except Corruption:

@@ -179,6 +179,18 @@ def test_steps_are_small(opened: Opened) -> None:
     assert exhaust(store.objects.collect(set(big).__contains__)) >= 3 + 3 + len(big)
 
 
+def test_only_what_lives_in_a_pack_is_looked_at_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dead of a pack may be tens of thousands: to sort them takes far more than a step."""
+    store = opened()
+    names = [store.objects.put(content(n), CHUNK) for n in range(300)]
+    flush(store)
+    moved: list[bytes] = []
+    move = store.objects.move
+    monkeypatch.setattr(store.objects, "move", lambda name, place: (moved.append(name), move(name, place)))
+    exhaust(store.objects.collect(set(names[::10]).__contains__))
+    assert moved == names[::10]
+
+
 def test_only_packs_the_batch_gave_up_can_be_removed(opened: Opened, place: Path, small_packs: None) -> None:
     store = opened()
     names = [store.objects.put(content(n), CHUNK) for n in range(20)]
