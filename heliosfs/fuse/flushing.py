@@ -66,6 +66,8 @@ class Flusher:
                 await trio.to_thread.run_sync(flush.sync)
                 flush.index()
                 await trio.to_thread.run_sync(flush.write)
+                flush.outdate()
+                await trio.to_thread.run_sync(flush.unlink)
         except BaseException:
             self._volume.end_flush(flush, failed=True)
             raise

@@ -273,6 +273,10 @@ class Journal:
         """The segments there are, oldest first."""
         return self._segments.numbers()
 
+    def unlink(self, segment: int) -> None:
+        """Any thread. What takes long of `drop`, which has to follow."""
+        self._segments.unlink(segment)
+
     def drop(self, segment: int) -> None:
         """Delete a segment to which nothing points any more; never the one being written."""
         self._segments.remove(segment)

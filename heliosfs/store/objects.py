@@ -9,7 +9,7 @@ once a read of it has failed: such an object is `suspect`, and the next put of i
 Nor may damage that nobody has met yet absorb what is put: an object of an earlier process is read before its
 presence counts for a put.
 
-`load`, `verify` and `sync` may be called from any thread, everything else from the owner's.
+`load`, `verify`, `sync` and `unlink_packs` may be called from any thread, everything else from the owner's.
 """
 
 from __future__ import annotations
@@ -382,6 +382,11 @@ class Objects:
         """The packs that no entry written to the database names any more."""
         self.settle()
         return frozenset(self._removable)
+
+    def unlink_packs(self, packs: frozenset[int]) -> None:
+        """Any thread. What takes long of `remove_packs`, which has to follow."""
+        for pack in packs:
+            self._packs.unlink(pack)
 
     def remove_packs(self, packs: frozenset[int]) -> int:
         """Delete packs, once the database is synced; returns the bytes freed."""

@@ -143,6 +143,10 @@ class Packs:
         """Whether the file is as long as the location says: a cheap part of what `read` verifies."""
         return location.end <= self._segments.size(location.pack)
 
+    def unlink(self, pack: int) -> None:
+        """Any thread. What takes long of `remove`, which has to follow."""
+        self._segments.unlink(pack)
+
     def remove(self, pack: int) -> None:
         """Delete a pack, never the one being written."""
         self._segments.remove(pack)

@@ -1,7 +1,7 @@
 """Numbered append-only files of one directory: what the journal and the packs are made of.
 
 One file, the last, is being written; the others only shrink to nothing by `remove`. An append that fails
-has changed nothing. `sync` and `read` may be called from any thread, everything else from the owner's.
+has changed nothing. `sync`, `read` and `unlink` may be called from any thread, everything else from the owner's.
 
 Must never write into bytes that lie before the end of a file, and must never report a sync that failed
 as done: after a failed fdatasync the kernel may have dropped the pages, so every later sync fails too.
@@ -282,16 +282,22 @@ class Segments:
         else:
             self.remove(number)
 
+    def unlink(self, number: int) -> None:
+        """Any thread. Let the disk have the space of a file that nobody needs, which takes some milliseconds; `remove`
+        has to follow."""
+        self.path(number).unlink(missing_ok=True)
+        with self._lock:
+            reader = self._readers.pop(number, None)
+            descriptor = self._unsynced.pop(number, -1)
+        del reader
+        if descriptor >= 0:
+            os.close(descriptor)
+
     def remove(self, number: int) -> None:
         """Delete a file that is not being written."""
         assert not self._read_only and number != self.number
-        os.unlink(self.path(number))
-        with self._lock:
-            del self._sizes[number]
-            self._readers.pop(number, None)
-            descriptor = self._unsynced.pop(number, -1)
-            if descriptor >= 0:
-                os.close(descriptor)
+        self.unlink(number)
+        del self._sizes[number]
         self._directory_changes += 1
 
     def mark(self) -> Mark:

@@ -1,16 +1,20 @@
 """A flush: bring the database up to a position of the journal, so that older segments may go.
 
-Five phases, in this order. `begin`, `index` and `finish` belong to the thread that owns the volume; `sync` and
-`write` take long and run in a worker thread while requests go on:
+Seven phases, in this order. `begin`, `index`, `outdate` and `finish` belong to the thread that owns the volume; `sync`,
+`write` and `unlink` take long and run in a worker thread while requests go on:
 
     begin    note the journal's position, gather what the database does not know yet
     sync     the journal and the packs are on disk up to there
     index    add the index of the objects that were synced
     write    one atomic batch, then synced
-    finish   segments go that no extent points into and replay no longer needs
+    outdate  note the segments that no extent points into and replay no longer needs, and the packs that are empty
+    unlink   their files go; `finish` sees to what is left of them, so this and the one before may be left out
+    finish   they are forgotten
 
 What a crash between any two leaves is either the old database with a journal that goes on from it, or the new.
 """
+
+from contextlib import suppress
 
 from heliosfs.layers import persistence
 from heliosfs.layers.layer import Layer
@@ -45,6 +49,8 @@ class Flush:
         self._pinned: set[int] = set()
         self._swept: set[int] = set()
         self._dead = Dead(frozenset(), frozenset())
+        self._packs: frozenset[int] = frozenset()
+        self._segments: list[int] = []
 
     def begin(self) -> None:
         """Gather the changes since the last flush."""
@@ -102,16 +108,29 @@ class Flush:
         """Worker thread. The batch reaches the disk."""
         self._store.write(self._batch)
 
-    def finish(self) -> None:
-        """Drop journal segments and packs that are no longer needed."""
-        objects = self._store.objects
+    def outdate(self) -> None:
+        """Note the journal segments and packs that are no longer needed."""
         # Named by no entry any more: the batch that said so, and every one before it, is on disk.
-        objects.remove_packs(objects.removable_packs())
+        self._packs = self._store.objects.removable_packs()
+        before = self.position >> OFFSET_BITS
+        segments = self._store.journal.segments()
+        self._segments = [segment for segment in segments if segment < before and segment not in self._pinned]
+
+    def unlink(self) -> None:
+        """Worker thread. Their files go, which takes some milliseconds for each. What fails is tried again by
+        `finish`."""
+        with suppress(OSError):
+            self._store.objects.unlink_packs(self._packs)
+            for segment in self._segments:
+                self._store.journal.unlink(segment)
+
+    def finish(self) -> None:
+        """Forget them."""
+        self.outdate()
+        self._store.objects.remove_packs(self._packs)
         del self._registry.new_operations[: self._operations]
-        journal = self._store.journal
-        for segment in journal.segments():
-            if segment < self.position >> OFFSET_BITS and segment not in self._pinned:
-                journal.drop(segment)
+        for segment in self._segments:
+            self._store.journal.drop(segment)
 
     def fail(self) -> None:
         """The flush did not happen: the next one has to write all of it."""
