@@ -147,7 +147,10 @@ class OpenDirectory:
                 child = None
                 if not self._reply_damaged(name, ino, kind, position, token):
                     return
-            if child is None or child.ino != ino:
+            if child is None:
+                continue
+            if child.ino != ino:
+                table.let_go(child)
                 continue
             # Not FileNameT(name), which is a call: this is the loop of every `find`.
             if not readdir_reply(token, name, attributes(child), position + _NAMES_BEFORE + 1):

@@ -169,6 +169,7 @@ class Namespace:
         snapshot = self._begin_filling(tree.branch(), name, caller, until_closed=until_closed)
         view = self._volume.view_of(snapshot)
         inode = view.make(view.root, name, S_IFREG | mode & 0o7777, caller)
+        view.forget(view.root)  # which nobody will ever look up
         self._volume.set_snapshot_file(snapshot, inode.ino)
         entry = self._enter(tree, magic.SNAPSHOTS, snapshot)
         file = OpenFile(inode, flags, caller.uid, caller.gid, caller.pid)

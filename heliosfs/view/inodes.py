@@ -51,6 +51,11 @@ class Inodes:
             self.inodes[ino] = inode
         return inode
 
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody has a file or directory of it."""
+        return any(inode.lookups or inode.opens for inode in self.inodes.values())
+
     def share_root(self, other: "Inodes") -> None:
         """Take the root directory over from another view, if that has it and shows the same state: what everybody
         asks for first need not be looked for in the layers then."""

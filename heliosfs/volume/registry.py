@@ -245,6 +245,8 @@ class Registry:
                 del branch.parent.children[branch.name]
             branch.dropped = True
             branch.view.read_only = True
+            if not branch.view.is_held:
+                self.release_view(branch.view)
         del self.refs[ref]
         self.changed_refs.add(ref)
         self.sweep_due = True

@@ -91,8 +91,10 @@ def test_a_file_replaced_under_its_name_is_left_out(
     for _ in range(3):
         next(names)
     volume.main.view.unlink(directory, b"d")
-    volume.main.view.make(directory, b"d", S_IFREG | 0o644, CALLER)
+    other = volume.main.view.make(directory, b"d", S_IFREG | 0o644, CALLER)
+    volume.main.view.forget(other)
     assert b"d" not in list(names)
+    assert other.ino not in volume.main.view.inodes, "nobody holds it"
 
 
 def test_only_what_the_kernel_took_is_held(

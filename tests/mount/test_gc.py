@@ -57,6 +57,15 @@ def test_what_is_deleted_gives_its_space_back(volume_mount: MountedVolume) -> No
     assert (root / "kept").read_bytes() == random_bytes(1)
 
 
+def test_a_snapshot_of_one_file_gives_its_space_back(volume_mount: MountedVolume) -> None:
+    root = volume_mount.path
+    (root / ".snapshots" / "one").write_bytes(random_bytes(1))
+    assert (root / ".snapshots" / "one").read_bytes() == random_bytes(1)
+    (root / ".snapshots" / "one").unlink()
+    gc(root, "--keep-undo", "0")
+    assert packed(volume_mount) < MEGABYTE / 2
+
+
 def test_a_store_that_is_not_mounted(volume_mount: MountedVolume) -> None:
     (volume_mount.path / "kept").write_bytes(random_bytes(1))
     (volume_mount.path / "gone").write_bytes(random_bytes(2, 3 * MEGABYTE))

@@ -145,6 +145,34 @@ def test_an_unlinked_open_file_keeps_its_content(volume: Volume) -> None:
     assert collect(volume).dead_bytes > 100_000
 
 
+def test_a_dropped_branch_at_which_nobody_looked_keeps_nothing(volume: Volume) -> None:
+    main = volume.main
+    fill(main.view, b"file", 1)
+    branch = volume.fork(main, b"branch", CALLER)
+    main.view.unlink(main.view.root, b"file")
+    volume.drop_branch(main, b"branch", CALLER)
+    assert branch.view not in volume.views.values()
+    forget_operations(volume)
+    settle(volume)
+    collect(volume)
+    assert packed(volume) < 10_000
+
+
+def test_one_in_which_somebody_is_keeps_what_they_have(volume: Volume) -> None:
+    main = volume.main
+    branch = volume.fork(main, b"branch", CALLER)
+    data = fill(branch.view, b"file", 1)
+    inode = branch.view.lookup(branch.view.root, b"file")
+    assert inode is not None
+    inode.opens += 1
+    volume.drop_branch(main, b"branch", CALLER)
+    forget_operations(volume)
+    settle(volume)
+    collect(volume)
+    assert volume.views[branch.view.number] is branch.view
+    assert bytes(branch.view.read(inode, 0, inode.size)) == data
+
+
 def test_only_one_at_a_time(volume: Volume) -> None:
     steps = volume.collect()
     next(steps)
