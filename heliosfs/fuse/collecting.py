@@ -119,6 +119,8 @@ class Collecting:
                 if not dry_run:
                     rounds.report.phase = collection.FLUSHING
                     await self._flush()
+                    while self._volume.engine.objects.condemned:
+                        await self._flush()
             self.last = {"number": self.number, **rounds.report.as_json(), "dry_run": dry_run}
             return self.last
         except Exception as error:

@@ -39,6 +39,10 @@ SOUND_MAX = 1 << 16
 """Objects remembered to be sound: about 7 MB, for the content of some gigabytes."""
 
 
+CONDEMNED_MAX = 10_000
+"""Objects that one flush removes from the index: to write as many takes some 20 ms, in which no request is answered."""
+
+
 class Dead(NamedTuple):
     """What a flush may remove from the index: objects, and packs without a live one."""
 
@@ -69,7 +73,7 @@ class Objects:
         self._sound: set[bytes] = set()
         """Some of those that were written or read well by this process."""
         self._condemned: set[bytes] = set()
-        """Dead entries that the next flush removes from the index; to everyone else they are gone."""
+        """Dead entries that the next flushes remove from the index; to everyone else they are gone."""
         self._emptied: dict[int, Mark] = {}
         """Packs without a live object, and how far the packs must be in the index before they may go."""
         self._removable: set[int] = set()
@@ -211,7 +215,7 @@ class Objects:
     def iterate(self, *, condemned: bool = False) -> Iterator[tuple[bytes, int, Location]]:
         """Every object as of the call: digest, kind and location. Damaged and suspect ones too.
 
-        With `condemned` also those that the next flush removes.
+        With `condemned` also those that the next flushes remove.
         """
         hidden = frozenset() if condemned else frozenset(self._condemned)
         return self._entries(self._database.scan(INDEX), dict(self._pending), hidden)
@@ -244,15 +248,23 @@ class Objects:
     def dead(self) -> Dead:
         """What is dead by now, for the `write_index` of a batch that holds the states as of now.
 
-        What is condemned later may be needed by those states: after a power cut they are what is left.
+        What is condemned later may be needed by those states: after a power cut they are what is left. While there is
+        more than one flush should remove, packs wait for the last one: until then the index has something in them.
         """
         self.settle()
+        if len(self._condemned) > CONDEMNED_MAX:
+            return Dead(frozenset(islice(self._condemned, CONDEMNED_MAX)), frozenset())
         return Dead(frozenset(self._condemned), frozenset(self._emptied))
+
+    @property
+    def condemned(self) -> int:
+        """How many objects flushes have still to remove from the index."""
+        return len(self._condemned)
 
     def write_index(self, batch: Batch, dead: Dead | None = None) -> None:
         """Add to a flush batch all that changed in the index and that a `sync` has covered.
 
-        Without `dead` all that is dead at the call goes.
+        Without `dead` what is dead at the call goes.
         """
         dead = dead or self.dead()
         self.settle()
@@ -339,7 +351,7 @@ class Objects:
         return digest in self._pending or (self._touched is not None and digest in self._touched)
 
     def condemn(self, digest: bytes, location: Location) -> None:
-        """Forget a dead object; its index entry goes with the next flush."""
+        """Forget a dead object; its index entry goes with one of the next flushes."""
         self.statistics.count(location, -1)
         self._condemned.add(digest)
         self._suspects.discard(digest)

@@ -106,8 +106,8 @@ class FullDiskAllowed:
 def collect(
     registry: Registry, report: Report, *, dry_run: bool = False, tight: bool = False
 ) -> Generator[None, None, Report]:
-    """The steps of one collection, which tries harder when space is `tight`. A flush has to follow: it is what lets
-    the files go.
+    """The steps of one collection, which tries harder when space is `tight`. Flushes have to follow, until no object is
+    condemned any more: they are what lets the files go.
 
     Raises `Corruption` when a state cannot be read; then nothing has been removed.
     """

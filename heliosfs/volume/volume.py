@@ -479,6 +479,8 @@ class Volume:
                 rounds.report.phase = collection.FLUSHING
                 step(rounds.report)
                 self._flush_with_reserve()
+                while self.engine.objects.condemned:
+                    self._flush_with_reserve()
         return rounds.report
 
     def _flush_with_reserve(self) -> None:

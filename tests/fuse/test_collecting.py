@@ -13,6 +13,7 @@ from heliosfs.fuse import collecting
 from heliosfs.fuse.collecting import Collecting
 from heliosfs.fuse.errors import Faults
 from heliosfs.fuse.flushing import Flusher
+from heliosfs.store import objects
 from heliosfs.store.store import Store
 from heliosfs.view.inode import Caller
 from heliosfs.volume import upkeep
@@ -62,7 +63,9 @@ def in_time(function: Callable[[], Awaitable[None]]) -> None:
     trio.run(bounded)
 
 
-def test_it_collects_and_flushes(served: Served) -> None:
+@pytest.mark.parametrize("most", [1, 10_000])
+def test_it_collects_and_flushes(served: Served, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(objects, "CONDEMNED_MAX", most)
     served.fill(b"kept")
     served.fill(b"gone", 2_000_000)
     served.volume.main.view.unlink(served.volume.main.view.root, b"gone")

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from heliosfs.base.digests import digest
 from heliosfs.base.errors import Corruption
-from heliosfs.store import collector, packs
+from heliosfs.store import collector, objects, packs
 from heliosfs.store.objects import CHUNK
 from heliosfs.store.packs import HEADER_BYTES
 from heliosfs.store.store import Store
@@ -189,6 +189,25 @@ def test_only_what_lives_in_a_pack_is_looked_at_again(opened: Opened, monkeypatc
     monkeypatch.setattr(store.objects, "move", lambda name, place: (moved.append(name), move(name, place)))
     exhaust(store.objects.collect(set(names[::10]).__contains__))
     assert moved == names[::10]
+
+
+def test_no_flush_removes_more_than_it_should(
+    opened: Opened, place: Path, small_packs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "CONDEMNED_MAX", 30)
+    store = opened()
+    names = [store.objects.put(content(n), CHUNK) for n in range(100)]
+    flush(store)
+    live = set(names[::10])
+    exhaust(store.objects.collect(live.__contains__))
+    for left in (60, 30):
+        assert flush(store) == 0, "the index names something in every pack"
+        assert store.objects.condemned == left
+        assert {name for name in names if name in store.objects} == live
+    assert flush(store) > 0 and store.objects.condemned == 0
+    assert used(place) == len(live) * (640 + HEADER_BYTES)
+    store = opened()
+    assert {name for name, _, _ in store.objects.iterate()} == live
 
 
 def test_only_packs_the_batch_gave_up_can_be_removed(opened: Opened, place: Path, small_packs: None) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
-from heliosfs.store import database
+from heliosfs.store import database, objects
 from heliosfs.store.store import Store
 from heliosfs.view.view import View
 from heliosfs.volume import operations, upkeep
@@ -171,6 +171,22 @@ def test_one_in_which_somebody_is_keeps_what_they_have(volume: Volume) -> None:
     collect(volume)
     assert volume.views[branch.view.number] is branch.view
     assert bytes(branch.view.read(inode, 0, inode.size)) == data
+
+
+def test_all_that_is_dead_goes_however_many_flushes_it_takes(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "CONDEMNED_MAX", 3)
+    view = volume.main.view
+    for number in range(10):
+        fill(view, b"%d" % number, number)
+    settle(volume)
+    for number in range(10):
+        view.unlink(view.root, b"%d" % number)
+    flushes = volume.flushes
+    volume.collect_blocking(keep_undo_seconds=0, step=lambda report: None)
+    assert volume.flushes > flushes + 3 and volume.engine.objects.condemned == 0
+    assert packed(volume) < 10_000
 
 
 def test_only_one_at_a_time(volume: Volume) -> None:
