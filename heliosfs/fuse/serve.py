@@ -243,19 +243,16 @@ class Mounted:
         ready()
 
     async def _tick(self) -> None:
-        """What no request triggers."""
+        """What no request triggers. A failure must not end the mount: it is reported, and all is tried again."""
         latency = tuning.Latency()
         served = 0
         try:
             while True:
                 await trio.sleep(TICK_SECONDS)
-                await self._idle_work()
-                if grown := self.volume.taking_in.grown():
-                    await self.cache.forget(attributes=[pack(*pair) for pair in grown])
-                await self.timekeeper.run_if_due()
-                await self.flusher.flush_if_due(self._served())
-                if self.collecting.due():
-                    self.spawn(self.collecting.run_by_itself)
+                try:
+                    await self._see_to_what_is_due()
+                except Exception as error:
+                    self.faults.errno_of(error, "what is due without a request")
                 if self.options.low_latency:
                     total = self._served()
                     if total - served > BUSY_REQUESTS_PER_TICK:
@@ -265,6 +262,15 @@ class Mounted:
                     served = total
         finally:
             latency.release()
+
+    async def _see_to_what_is_due(self) -> None:
+        await self._idle_work()
+        if grown := self.volume.taking_in.grown():
+            await self.cache.forget(attributes=[pack(*pair) for pair in grown])
+        await self.timekeeper.run_if_due()
+        await self.flusher.flush_if_due(self._served())
+        if self.collecting.due():
+            self.spawn(self.collecting.run_by_itself)
 
     async def _idle_work(self) -> None:
         """Background work that became due without a request, or that the loop cannot run."""
