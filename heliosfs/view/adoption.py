@@ -70,6 +70,10 @@ class Adoption(Names, Content):
         self._check_writable()
         self._commit(changes, *parents)
 
+    def leave_out(self, parents: list[Inode]) -> None:
+        """What was to be put in is not: the directories are as they were."""
+        self._reload(*parents)
+
     def put_content(self, inode: Inode, offset: int, data: bytes) -> None:
         """Put bytes into a part of a file where there are none, without a change of its times."""
         self._check_writable()

@@ -103,22 +103,26 @@ class Intake:
     def _take(self, items: Sequence[Item]) -> None:
         """Take in what goes into one record of the journal, or into a few where one item needs another."""
         step = _Step()
-        for item in items:
-            if not item.name and not item.mode:
-                step.writes.append((self._last, item))
-                continue
-            linked = item.same_as is not None and item.same_as in self._linked
-            place = (item.directory, item.name)
-            if not item.name or linked or place in step.places or self.directories.get(item.directory) in step.made:
-                self._commit(step)
-                step = _Step()
-            if not item.name:
-                self._adorn(item)
-            elif linked:
-                self._link(item)
-            else:
-                self._add(item, step)
-        self._commit(step)
+        try:
+            for item in items:
+                if not item.name and not item.mode:
+                    step.writes.append((self._last, item))
+                    continue
+                linked = item.same_as is not None and item.same_as in self._linked
+                place = (item.directory, item.name)
+                if not item.name or linked or place in step.places or self.directories.get(item.directory) in step.made:
+                    self._commit(step)
+                    step = _Step()
+                if not item.name:
+                    self._adorn(item)
+                elif linked:
+                    self._link(item)
+                else:
+                    self._add(item, step)
+            self._commit(step)
+        except BaseException:
+            self.branch.view.leave_out(list(step.parents.values()))
+            raise
 
     def _add(self, item: Item, step: "_Step") -> None:
         parent = self._parent(item, step.parents)
