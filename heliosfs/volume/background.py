@@ -3,8 +3,8 @@
 Invariants:
   1. A step is bounded (about 1 ms) and leaves everything consistent; any request may run between two steps.
   2. Nothing here changes what one reads.
-  3. What cannot be cut because it is damaged is remembered, and its layer is left unsealed: nothing is lost by
-     that but speed, and everything else goes on.
+  3. What cannot be cut because it is damaged is remembered, and its layer is left unsealed, as is one above a tree
+     that is damaged: nothing is lost by that but speed, and everything else goes on.
 """
 
 import logging
@@ -33,6 +33,8 @@ class Background:
         self._sealing: tuple[Layer, Generator[None, None, bytes]] | None = None
         self.damaged: set[tuple[int, int]] = set()
         """(layer id, inode number) of written bytes that do not check."""
+        self._unsealable: set[int] = set()
+        """Layers that cannot be sealed, since the tree below them is damaged."""
         self._scanned = 0
         """The head of the journal when the branches were last looked through for large layers."""
         self._searched = 0
@@ -69,6 +71,13 @@ class Background:
             waiting = self._sealable() or self._backlog()
             if waiting is not None:
                 self._prepare(waiting)
+
+    def finish(self) -> None:
+        """Do all that there is, open files included."""
+        for layer in list(self._registry.layers.values()):
+            self._registry.engine.closed.extend((layer, ino) for ino in layer.uncut)
+        while self.dirty():
+            self.step()
 
     def pressure(self) -> float:
         """How large the backlog is, as a share of what it may be before requests have to wait for it."""
@@ -151,7 +160,7 @@ class Background:
     def _sealable(self) -> Layer | None:
         for layer in self._registry.unsealed.values():
             if (layer.below is None or layer.below.root is not None) and not layer.based and layer.lister is None:
-                if not layer.uncut or self._first_uncut(layer):
+                if self._first_uncut(layer) or not (layer.uncut or layer.id in self._unsealable):
                     return layer
         if self._registry.engine.base is not None:
             # No layer is sealed before the base is; what was written into them is cut all the same.
@@ -207,6 +216,8 @@ class Background:
             closed = self._registry.engine.closed
             while closed and closed[0][0].root is not None:
                 closed.popleft()
-        except BaseException:
+        except BaseException as error:
             self._sealing = None
+            if isinstance(error, Corruption):
+                self._unsealable.add(layer.id)
             raise

@@ -8,6 +8,7 @@ worker thread. A change is in the journal when the method that makes it returns.
 import errno
 import os
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -525,8 +526,7 @@ class Volume:
         return self.registry.unflushed_records() >= FLUSH_RECORDS_MAX
 
     def begin_flush(self) -> Flush:
-        """The first phase of a flush. See `Flush`; `end_flush` has to follow, unless this raises OSError: then the
-        database cannot be written, and nothing has begun."""
+        """The first phase of a flush. See `Flush`; `end_flush` has to follow, unless this raises."""
         assert not self._flushing
         flush = Flush(self.store, self.registry)
         self._flushing = True
@@ -578,21 +578,22 @@ class Volume:
 
     def close(self) -> None:
         """Cut what is uncut, flush, and close the store. Everything is durable afterwards."""
-        if not self.store.read_only:
-            for layer in list(self.registry.layers.values()):
-                for ino in list(layer.uncut):
-                    self.engine.closed.append((layer, ino))
-            self.engine.orphans.clear()
-            # On a full disk the journal keeps what is left undone.
-            with FullDiskAllowed():
-                while self.background.dirty():
-                    self.background.step()
-            self.registry.sweep_due = True
-            with FullDiskAllowed():
-                self._flush_with_reserve()
-            self.store.journal.sync()
-        self.store.close()
-        self.closed = True
+        try:
+            if not self.store.read_only:
+                self._bring_to_disk()
+        finally:
+            self.store.close()
+            self.closed = True
+
+    def _bring_to_disk(self) -> None:
+        """What is left undone, on a full disk or because of damage, the journal keeps."""
+        self.engine.orphans.clear()
+        with FullDiskAllowed(), suppress(Corruption):
+            self.background.finish()
+        self.registry.sweep_due = True
+        self.store.journal.sync()
+        with FullDiskAllowed():
+            self._flush_with_reserve()
 
     def statistics(self) -> dict[str, Any]:
         """Figures for people and programs, by name. Sizes in bytes."""

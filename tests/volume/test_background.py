@@ -1,7 +1,14 @@
 """Background work under a load that never pauses."""
 
+from collections.abc import Callable, Generator
+
 import pytest
 
+from heliosfs.base.errors import Corruption
+from heliosfs.layers.layer import Layer
+from heliosfs.layers.seal import seal
+from heliosfs.merkle.tree import Tree
+from heliosfs.store.store import Store
 from heliosfs.volume import background
 from heliosfs.volume import volume as volume_module
 from heliosfs.volume.volume import Volume
@@ -161,3 +168,59 @@ def test_a_new_segment_of_the_journal_is_no_reason_to_flush(volume: Volume) -> N
     assert not volume.flush_due()
     write(12)
     assert volume.flush_due()
+
+
+def test_a_layer_that_cannot_be_sealed_keeps_nothing_else_from_it(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, reopen: Callable[[Volume], Volume]
+) -> None:
+    """A node of the tree below it is damaged, say. Nor does it keep the volume from being closed in order."""
+    main = volume.main
+    branch = volume.fork(main, b"branch", CALLER)
+    while volume.dirty():
+        volume.step()
+    states = []
+    for each in (main, branch):
+        view = each.view
+        view.write(view.make(view.root, b"file", 0o100644, CALLER), 0, each.name)
+        states.append(volume.snapshot(each, b"s", CALLER).state)
+    bad, good = states
+
+    def damaged(tree: Tree, layer: Layer) -> Generator[None, None, bytes]:
+        if layer is bad:
+            raise Corruption("node", "this test")
+        return (yield from seal(tree, layer))
+
+    monkeypatch.setattr(background, "seal", damaged)
+    failures = 0
+    while volume.dirty():
+        try:
+            volume.step()
+        except Corruption:
+            failures += 1
+    assert failures == 1 and good.root and not bad.root and not bad.uncut
+    volume = reopen(volume)
+    for each in (volume.main, volume.main.children[b"branch"]):
+        view = volume.view_of(each.snapshots[b"s"])
+        assert bytes(view.read(view.resolve(b"file"), 0, 10)) == each.name
+    volume.close()
+
+
+def test_damage_met_in_closing_leaves_all_in_the_journal(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = volume.main.view
+    view.make(view.root, b"file", 0o100644, CALLER)
+    volume.snapshot(volume.main, b"s", CALLER)
+
+    def damaged(tree: Tree, layer: Layer) -> Generator[None, None, bytes]:
+        raise Corruption("node", "this test")
+        yield
+
+    monkeypatch.setattr(background, "seal", damaged)
+    synced: list[bool] = []
+    sync = volume.store.journal.sync
+    monkeypatch.setattr(volume.store.journal, "sync", lambda: (sync(), synced.append(True)))
+    flushes = volume.flushes
+    volume.close()
+    assert synced and volume.flushes > flushes
+    again = Volume.open(Store.open(volume.store.path))
+    assert again.main.view.resolve(b"file")
+    again.close()
