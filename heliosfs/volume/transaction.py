@@ -99,8 +99,10 @@ class Transaction:
 
     def _check_branches(self) -> None:
         """ESTALE when what is put belongs to a branch that is gone."""
-        there = self.registry.branches
+        there, known = self.registry.branches, self.registry.refs
         for ref, value in self._refs.items():
-            owner = 0 if value is None else refs.owner(ref, value)
+            if value is None or ref in known:  # with a branch goes all that belongs to it
+                continue
+            owner = refs.owner(ref, value)
             if owner and owner not in there and branch_key(owner) not in self._refs:
                 raise Refusal(errno.ESTALE, "the branch was deleted")
