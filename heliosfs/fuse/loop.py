@@ -106,7 +106,14 @@ class _Delegate:
 class RequestLoop:
     """Replaces pyfuse3's way of waiting for requests. One for a process, as pyfuse3 has one session."""
 
-    def __init__(self, activity: Activity, background: Background, spin_microseconds: int) -> None:
+    def __init__(
+        self,
+        activity: Activity,
+        background: Background,
+        spin_microseconds: int,
+        busy: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`busy` is told at every turn of a load that does not pause."""
         self.installed = False
         self.slept = 0
         self.blocked = 0
@@ -119,6 +126,7 @@ class RequestLoop:
         self.served = 0
         self._activity = activity
         self._background = background
+        self._busy = busy
         self._spin_max = spin_microseconds * 1000
         self._spin = self._spin_max
         self._hold = 0
@@ -194,6 +202,7 @@ class RequestLoop:
 
     async def _turn(self) -> None:
         """Between two requests of a load that does not pause. The descriptor is readable and stays so."""
+        self._busy()
         now = time.perf_counter_ns()
         since = now - self._last_turn
         if self._background.pending():

@@ -6,6 +6,8 @@ Every field has a default of the type it takes, so that a command line can be ma
 import os
 from dataclasses import dataclass
 
+from heliosfs.fuse.tuning import waking_takes_long
+
 KNOWN_COPIERS = ("cp", "mv", "rsync", "tar", "bsdtar", "cpio", "pax", "unzip")
 """Programs that make a directory in order to fill it: what they make starts empty."""
 
@@ -57,5 +59,5 @@ class Options:
     helps."""
     read_ahead_kilobytes: int = 1024
     """How far the kernel reads ahead in sequential reads, where we may set it (root); 0 leaves it alone."""
-    low_latency: bool = False
+    low_latency: bool = waking_takes_long()
     """Keep idle processors out of deep sleep while requests arrive (root): faster answers, more power."""

@@ -75,7 +75,8 @@ class Mounted:
         self.background = BackgroundWork(volume, self.faults)
         self.flusher = Flusher(volume, self.faults)
         self.room = Room(volume, self.flusher, self.faults)
-        self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds)
+        self.latency = tuning.Latency(options.low_latency)
+        self.loop = RequestLoop(self.activity, self.background, options.spin_microseconds, self.latency.hold)
         self.session = Session(mountpoint, str(volume.store.path), options)
         self.cache = KernelCache(self.session.mountpoint, self.room.settled)
         self.handles = Handles()
@@ -168,6 +169,7 @@ class Mounted:
             "quiet_xattrs": self.options.quiet_xattrs,
             "silent_close": self.options.silent_close,
             "expire_names": self.cache.can_expire_names,
+            **({"low_latency": self.latency.available} if self.options.low_latency else {}),
             **self.session.features(),
             **self.tuned,
         }
@@ -244,7 +246,6 @@ class Mounted:
 
     async def _tick(self) -> None:
         """What no request triggers. A failure must not end the mount: it is reported, and all is tried again."""
-        latency = tuning.Latency()
         served = 0
         try:
             while True:
@@ -253,15 +254,12 @@ class Mounted:
                     await self._see_to_what_is_due()
                 except Exception as error:
                     self.faults.errno_of(error, "what is due without a request")
-                if self.options.low_latency:
-                    total = self._served()
-                    if total - served > BUSY_REQUESTS_PER_TICK:
-                        latency.hold()
-                    else:
-                        latency.release()
-                    served = total
+                total = self._served()
+                if total - served < BUSY_REQUESTS_PER_TICK:
+                    self.latency.release()
+                served = total
         finally:
-            latency.release()
+            self.latency.release()
 
     async def _see_to_what_is_due(self) -> None:
         await self._idle_work()

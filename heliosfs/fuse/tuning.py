@@ -20,6 +20,11 @@ COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
 request."""
 
 LATENCY_DEVICE: Final = "/dev/cpu_dma_latency"
+PROCESSORS: Final = "/proc/cpuinfo"
+PROCESSORS_READ_BYTES: Final = 8192
+"""The first one, whole."""
+KEPT_AWAKE_MAX: Final = 8
+"""Processors that are kept awake without being asked to."""
 
 
 def keep_freed_memory() -> bool:
@@ -65,18 +70,35 @@ def read_ahead(device: str, kilobytes: int) -> bool:
     return True
 
 
+def waking_takes_long() -> bool:
+    """Whether idle processors should be kept awake by default, and can be: those of a virtual machine, where the host
+    has to be asked to run one again, which takes ten times as long as a request. Where there are many, too many would
+    be kept from sleeping for one or two that are needed."""
+    try:
+        with open(PROCESSORS, "rb") as file:
+            is_guest = b" hypervisor" in file.read(PROCESSORS_READ_BYTES)
+    except OSError:
+        return False
+    return is_guest and (os.cpu_count() or 1) <= KEPT_AWAKE_MAX and os.access(LATENCY_DEVICE, os.W_OK)
+
+
 class Latency:
     """While held, idle processors stay out of the sleep states that take long to leave."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
         self._descriptor = -1
-        self.available = os.access(LATENCY_DEVICE, os.W_OK)
+        self.available = wanted and os.access(LATENCY_DEVICE, os.W_OK)
 
     def hold(self) -> None:
-        """Ask for no latency at all."""
-        if self.available and self._descriptor < 0:
+        """Ask for no latency at all; called all the time while requests come."""
+        if self._descriptor >= 0 or not self.available:
+            return
+        try:
             self._descriptor = os.open(LATENCY_DEVICE, os.O_WRONLY | os.O_CLOEXEC)
             os.write(self._descriptor, bytes(4))
+        except OSError:
+            self.available = False
+            self.release()
 
     def release(self) -> None:
         """Let them sleep."""

@@ -277,6 +277,21 @@ def test_nothing_spins_while_a_handler_is_suspended(pipe: tuple[int, int]) -> No
     assert (request_loop.spun, request_loop.missed, request_loop.preempted) == (0, 0, 0)
 
 
+def test_it_tells_that_requests_keep_coming(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    told = []
+    request_loop = RequestLoop(Activity(), Work(), 0, lambda: told.append(request_loop.served))
+    request_loop.install()
+    os.write(writer, b"r")
+
+    async def main() -> None:
+        for _ in range(3 * loop.TURN_REQUESTS):
+            await seen_by_pyfuse3().lowlevel.wait_readable(reader)
+
+    trio.run(main)
+    assert told == [loop.TURN_REQUESTS, 2 * loop.TURN_REQUESTS, 3 * loop.TURN_REQUESTS]
+
+
 def test_a_handshake_comes_before_everything(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     steps = iter([False, False, True])
