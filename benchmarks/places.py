@@ -339,6 +339,7 @@ MEASURES: Final = {
     "silent_close": "no",
     "default_permissions": "no",
     "calm_collector": "no",
+    "low_latency": "no",
 }
 """Mount options, each with the value that leaves one of the measures out that make it fast. The one exception is
 default_permissions, which is there although it costs something."""
