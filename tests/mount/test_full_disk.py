@@ -75,7 +75,8 @@ def on_small_disk(options: str, kind: str = "tmpfs") -> Iterator[MountedVolume]:
                 volume.unmount()
             volume.fsck()
         except BaseException:
-            print((volume.store / "log" / "heliosfs.log").read_text()[-10_000:])
+            with contextlib.suppress(OSError):  # there is none yet when the mount itself failed
+                print((volume.store / "log" / "heliosfs.log").read_text()[-10_000:])
             raise
         finally:
             try:

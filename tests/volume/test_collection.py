@@ -222,25 +222,30 @@ def finish(steps: Generator[None, None, object]) -> None:
         pass
 
 
-def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path: Path) -> None:
-    """The journal is synced with the file in it; the file goes and is collected; the flush ends; the power goes."""
-    view = volume.main.view
-    data = fill(view, b"file", 1)
+def collect_during_a_flush(volume: Volume, names: list[bytes], copy: Path) -> dict[str, int]:
+    """The journal is synced with files in it; they go and are collected; the flush ends. A copy of the store as it is
+    then, and how long the files of the journal were when it was synced."""
     settle(volume)
     volume.registry.let_go_before(now())
     flush = volume.begin_flush()
     flush.sync()
     sizes = journal_sizes(volume.store.journal)
-    view.unlink(view.root, b"file")
+    for name in names:
+        volume.main.view.unlink(volume.main.view.root, name)
     while volume.dirty():
         volume.step()
     finish(volume.collect())
     flush.index()
     flush.write()
-    copy_live(volume.store.path, tmp_path / "cut")
-    for name, size in sizes.items():
-        os.truncate(tmp_path / "cut" / "journal" / name, size)
+    copy_live(volume.store.path, copy)
     volume.end_flush(flush)
+    return sizes
+
+
+def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path: Path) -> None:
+    data = fill(volume.main.view, b"file", 1)
+    for name, size in collect_during_a_flush(volume, [b"file"], tmp_path / "cut").items():
+        os.truncate(tmp_path / "cut" / "journal" / name, size)
     again = Volume.open(Store.open(tmp_path / "cut"))
     assert content(again.main.view, b"file") == data
     again.close()
@@ -248,22 +253,10 @@ def test_what_dies_during_a_flush_outlives_a_power_cut(volume: Volume, tmp_path:
 
 def test_what_was_counted_wrongly_is_counted_anew(volume: Volume, tmp_path: Path) -> None:
     """A kill after a flush that had counted what died meanwhile, but could not remove it yet."""
-    view = volume.main.view
-    for number in range(5):
-        fill(view, b"%d" % number, number)
-    settle(volume)
-    volume.registry.let_go_before(now())
-    flush = volume.begin_flush()
-    flush.sync()
-    for number in range(5):
-        view.unlink(view.root, b"%d" % number)
-    while volume.dirty():
-        volume.step()
-    finish(volume.collect())
-    flush.index()
-    flush.write()
-    copy_live(volume.store.path, tmp_path / "killed")
-    volume.end_flush(flush)
+    names = [b"%d" % number for number in range(5)]
+    for number, name in enumerate(names):
+        fill(volume.main.view, name, number)
+    collect_during_a_flush(volume, names, tmp_path / "killed")
     again = Volume.open(Store.open(tmp_path / "killed"))
     objects = again.engine.objects
     assert objects.statistics.objects < len(list(objects.iterate()))
