@@ -204,19 +204,17 @@ def test_slices_are_a_small_share_of_the_time_while_requests_come(
 
     clock = 0.0
 
-    def tick() -> float:
-        nonlocal clock
-        clock += collecting.SLICE_SECONDS / 2
-        return clock
-
     def steps() -> Iterator[None]:
-        for _ in range(20):
+        nonlocal clock
+        for step in (0.5, 0.5, 0.5, 0.5, 4.0, 4.0, 1.0):
+            clock += step * collecting.SLICE_SECONDS
             yield
 
     async def body() -> None:
         monkeypatch.setattr(collecting.trio, "sleep", sleep)
-        monkeypatch.setattr(collecting.time, "perf_counter", tick)
+        monkeypatch.setattr(collecting.time, "perf_counter", lambda: clock)
         await served.collecting._drive(steps())  # type: ignore[arg-type]
 
     in_time(body)
-    assert set(pauses) == {0, collecting.SLICE_SECONDS * collecting.BUSY_PAUSES}
+    busy = [length * collecting.SLICE_SECONDS * collecting.BUSY_PAUSES for length in (1.0, 4.0)]
+    assert pauses == pytest.approx([0, busy[0], 0, busy[1], 0])
