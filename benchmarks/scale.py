@@ -56,6 +56,17 @@ def make(store: Path, files: int) -> None:
         volume.close()
 
 
+def volume_of(site: Site, files: int) -> Helios:
+    """The volume that has so many; made once for all works that need it."""
+
+    def fill(volume: Helios) -> None:
+        volume.unmount()
+        make(volume.store, files)
+        volume.reopen()
+
+    return volume_beside(site, f"scale{files}", fill)
+
+
 class _Scale:
     """The works in one of the volumes."""
 
@@ -63,12 +74,7 @@ class _Scale:
         self._files = files
 
     def volume(self, site: Site) -> Helios:
-        return volume_beside(site, f"scale{self._files}", self._make)
-
-    def _make(self, volume: Helios) -> None:
-        volume.unmount()
-        make(volume.store, self._files)
-        volume.reopen()
+        return volume_of(site, self._files)
 
     def settle(self, site: Site) -> None:
         self.volume(site).settle()
@@ -95,11 +101,11 @@ class _Scale:
 
     def rename(self, site: Site) -> Sample:
         directory = self._new(site)
-        return _each(lambda name: os.rename(f"{directory}/{name}", f"{directory}/{name}.old"), os.listdir(directory))
+        return each_of(lambda name: os.rename(f"{directory}/{name}", f"{directory}/{name}.old"), os.listdir(directory))
 
     def unlink(self, site: Site) -> Sample:
         directory = self._new(site)
-        sample = _each(lambda name: os.unlink(f"{directory}/{name}"), os.listdir(directory))
+        sample = each_of(lambda name: os.unlink(f"{directory}/{name}"), os.listdir(directory))
         os.rmdir(directory)
         return sample
 
@@ -121,18 +127,18 @@ class _Scale:
         return paths
 
     def read(self, site: Site) -> Sample:
-        return _each(_stat_and_read, self._paths(site))
+        return each_of(stat_and_read, self._paths(site))
 
     def reopen(self, site: Site) -> None:
         """Neither the daemon nor the kernel has seen a file then."""
         self.volume(site).reopen()
 
     def list_all(self, site: Site) -> Sample:
-        sample = _each(_list, self._directories(site))
+        sample = each_of(_list, self._directories(site))
         return Sample(sample.seconds, FILES)
 
     def append(self, site: Site) -> Sample:
-        return _each(_append, self._paths(site))
+        return each_of(_append, self._paths(site))
 
     def need_appended(self, site: Site) -> None:
         """What these files need is in memory then, and nothing is left to do for them."""
@@ -164,17 +170,17 @@ class _Scale:
 
     def mount(self, site: Site) -> Sample:
         volume = self.volume(site)
-        return _each(lambda _: volume.mount(), [""])
+        return each_of(lambda _: volume.mount(), [""])
 
 
-def _each(operation: Callable[[str], object], names: list[str]) -> Sample:
+def each_of(operation: Callable[[str], object], names: list[str]) -> Sample:
     start = time.perf_counter()
     for name in names:
         operation(name)
     return Sample(time.perf_counter() - start, len(names))
 
 
-def _stat_and_read(path: str) -> None:
+def stat_and_read(path: str) -> None:
     os.stat(path)
     descriptor = os.open(path, os.O_RDONLY)
     os.read(descriptor, len(CONTENT))
