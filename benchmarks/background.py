@@ -77,10 +77,10 @@ def beside_collecting(site: Site) -> Sample:
     return sample
 
 
-_ALONE: Final = Work("touch", alone, _prepare, checkpoint=True)
+_ALONE: Final = Work("touch", alone, _prepare, checkpoint=True, where=_volume)
 
 BACKGROUND: Final = (
     _ALONE,
-    Work("touch, sealing", beside_sealing, _prepare_sealing, checkpoint=True, against=_ALONE.name),
-    Work("touch, collecting", beside_collecting, _prepare_collecting, checkpoint=True, against=_ALONE.name),
+    _ALONE._replace(name="touch, sealing", run=beside_sealing, prepare=_prepare_sealing, against=_ALONE.name),
+    _ALONE._replace(name="touch, collecting", run=beside_collecting, prepare=_prepare_collecting, against=_ALONE.name),
 )

@@ -11,19 +11,20 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from benchmarks import engine
 from benchmarks.places import Btrfs, Git, Helios, run
-from benchmarks.works import Sample, Site, Work, client, first, settle
+from benchmarks.works import Sample, Site, Work, client, first, nowhere, settle
 
 MANY: Final = 200
 """Operations of a sample where one takes microseconds."""
 FEW: Final = 5
 """And where one takes a good part of a second."""
-CHANGED: Final = 10_000
-CHANGED_TIMES: Final = 3
+TOUCHED: Final = 10_000
+TOUCHED_TIMES: Final = 5
 LARGE: Final = 100_000
 PER_DIRECTORY: Final = 1000
 BUSY_BRANCHES: Final = 10
@@ -215,25 +216,35 @@ def volume_beside(site: Site, name: str, make: Callable[[Helios], None]) -> Heli
 class _Large:
     """Snapshots of a large tree, in a volume of its own that is made once for all works with so many files."""
 
-    def __init__(self, files: int, changed: bool) -> None:
+    def __init__(self, files: int) -> None:
         self._files = files
-        self._changed = changed
 
     def volume(self, site: Site) -> Helios:
         return volume_beside(site, f"large{self._files}", lambda volume: fill(volume.directory, self._files))
 
-    def run(self, site: Site) -> Sample:
+    def in_a_row(self, site: Site) -> Sample:
         top = self.volume(site).directory
-        if not self._changed:
-            return timed(lambda number: os.mkdir(top / ".snapshots" / f"q{site.seed}-{number}"), MANY)
+        return timed(lambda number: os.mkdir(top / ".snapshots" / f"q{site.seed}-{number}"), MANY)
+
+    def after(self, site: Site, touch: Callable[[str, int], None]) -> Sample:
+        """Each of them after thousands of requests for other files, with their number."""
+        top = self.volume(site).directory
         each = []
-        for number in range(CHANGED_TIMES):
-            for file in range(CHANGED):
-                os.chmod(f"{top}/{file // PER_DIRECTORY}/{file}", 0o600 + number % 2)
+        for number in range(TOUCHED_TIMES):
+            for file in range(TOUCHED):
+                touch(f"{top}/{file // PER_DIRECTORY}/{file}", number)
             start = time.perf_counter()
-            os.mkdir(top / ".snapshots" / f"{site.seed}-{number}")
+            os.mkdir(top / ".snapshots" / f"{touch.__name__}{site.seed}-{number}")
             each.append(time.perf_counter() - start)
         return Sample(sum(each), len(each), tuple(each))
+
+
+def _open(path: str, _: int) -> None:
+    os.close(os.open(path, os.O_RDONLY))
+
+
+def _change(path: str, number: int) -> None:
+    os.chmod(path, 0o600 + number % 2)
 
 
 def fill(top: Path, files: int) -> None:
@@ -245,9 +256,9 @@ def fill(top: Path, files: int) -> None:
         os.close(os.open(f"{directory}/{number}", os.O_WRONLY | os.O_CREAT))
 
 
-def _large(name: str, files: int, changed: bool) -> Work:
-    large = _Large(files, changed)
-    return Work(name, large.run, large.volume, checkpoint=True)
+def _large(name: str, files: int, run: Callable[[_Large, Site], Sample], against: str = "") -> Work:
+    large = _Large(files)
+    return Work(name, partial(run, large), large.volume, checkpoint=True, against=against, where=large.volume)
 
 
 class _Crowd:
@@ -272,9 +283,9 @@ class _Crowd:
         return Sample(time.perf_counter() - start, BUSY_BRANCHES * BUSY_FILES)
 
 
-def _crowd(name: str, branches: int) -> Work:
+def _crowd(name: str, branches: int, against: str = "") -> Work:
     crowd = _Crowd(branches)
-    return Work(name, crowd.run, crowd.volume, checkpoint=True)
+    return Work(name, crowd.run, crowd.volume, checkpoint=True, against=against, where=crowd.volume)
 
 
 CHECKPOINTS: Final = (
@@ -285,11 +296,12 @@ CHECKPOINTS: Final = (
     Work("drop fork", drop_fork, _prepare_drop_fork, checkpoint=True),
     Work("edit 3, snapshot", agent_loop, first(prepare, settle), checkpoint=True),
     Work("restore", restore, first(prepare, settle), checkpoint=True),
-    Work("engine: snapshot", engine.snapshot, first(), checkpoint=True),
-    Work("engine: restore", engine.restore, first(), checkpoint=True),
+    Work("engine: snapshot", engine.snapshot, first(), checkpoint=True, where=nowhere),
+    Work("engine: restore", engine.restore, first(), checkpoint=True, where=nowhere),
     _crowd("work in 10 branches", BUSY_BRANCHES),
-    _crowd("work in 10 of 1000", 1000),
-    _large("snapshot of nothing", 0, False),
-    _large("snapshot of 100,000", LARGE, False),
-    _large("snapshot, 10,000 changed", LARGE, True),
+    _crowd("work in 10 of 1000", 1000, "work in 10 branches"),
+    _large("snapshot of nothing", 0, _Large.in_a_row),
+    _large("snapshot of 100,000", LARGE, _Large.in_a_row, "snapshot of nothing"),
+    _large("snapshot, 10,000 read", LARGE, partial(_Large.after, touch=_open)),
+    _large("snapshot, 10,000 changed", LARGE, partial(_Large.after, touch=_change), "snapshot, 10,000 read"),
 )

@@ -79,12 +79,18 @@ def run_one(work: Work, site: Site, number: int) -> Result | None:
             place.reopen()
             if not drop_caches():
                 return None
-        before, processor = place.requests(), place.processor_seconds()
+        mount = work.where(site)
+        before, processor = _counts(mount)
         sample = work.run(site)
-        processor = place.processor_seconds() - processor
-        after = place.requests()
-        return Result(work.name, place.name, number, sample, _difference(before, after), processor, os.getloadavg()[0])
+        after, processor_after = _counts(mount)
+        requests, load = _difference(before, after), os.getloadavg()[0]
+        return Result(work.name, place.name, number, sample, requests, processor_after - processor, load)
     return None
+
+
+def _counts(place: Place | None) -> tuple[dict[str, int] | None, float]:
+    """Requests and seconds of processor time so far."""
+    return (None, 0.0) if place is None else (place.requests(), place.processor_seconds())
 
 
 def _difference(before: dict[str, int] | None, after: dict[str, int] | None) -> dict[str, int] | None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from benchmarks.checkpoints import volume_beside
 from benchmarks.places import Helios
-from benchmarks.works import Sample, Site, Work
+from benchmarks.works import Sample, Site, Work, nowhere
 
 PER_DIRECTORY: Final = 100
 DIRECTORIES: Final = 10
@@ -217,8 +217,17 @@ def _works() -> tuple[Work, ...]:
     small, large = (_Scale(files) for files in (FILES, LARGE))
     found = []
     for kind, run, prepare in KINDS:
-        first = Work(f"a thousand: {kind}", partial(run, small), partial(prepare, small), checkpoint=True, named=True)
-        second = Work(f"a million: {kind}", partial(run, large), partial(prepare, large), checkpoint=True, named=True)
+        first, second = (
+            Work(
+                f"{size}: {kind}",
+                partial(run, scale),
+                partial(prepare, scale),
+                checkpoint=True,
+                named=True,
+                where=nowhere if run is _Scale.mount else scale.volume,
+            )
+            for size, scale in (("a thousand", small), ("a million", large))
+        )
         found += [first, second._replace(against=first.name)]
     return tuple(found)
 

@@ -111,6 +111,12 @@ class Work(NamedTuple):
     """Takes minutes to prepare, so it is done only when it is named."""
     against: str = ""
     """The name of a work that should take as long: the ratio to it is printed."""
+    where: Callable[[Site], Place | None] = lambda site: site.place
+    """The mount that it is done on, where requests are counted; None for a work without one."""
+
+
+def nowhere(_: Site) -> None:
+    """For a work that is not done on a mount, or makes one."""
 
 
 def first(*steps: Callable[[Site], object]) -> Callable[[Site], None]:
