@@ -75,11 +75,11 @@ def run_one(work: Work, site: Site, number: int) -> Result | None:
         return None
     with contextlib.suppress(NotImplementedError):
         work.prepare(site)
-        if work.cold:
-            place.reopen()
+        mount = work.where(site)
+        if work.cold and mount is not None:
+            mount.reopen()
             if not drop_caches():
                 return None
-        mount = work.where(site)
         before, processor = _counts(mount)
         sample = work.run(site)
         after, processor_after = _counts(mount)

@@ -119,6 +119,17 @@ def nowhere(_: Site) -> None:
     """For a work that is not done on a mount, or makes one."""
 
 
+def cold(work: Work) -> Work:
+    """The same work with the store just opened and nothing cached. Where operations are timed one by one, the first
+    alone counts: it warms what the others need."""
+
+    def run(site: Site) -> Sample:
+        sample = work.run(site)
+        return sample._replace(seconds=sample.each[0], each=sample.each[:1]) if sample.each else sample
+
+    return work if work.cold else work._replace(name=f"{work.name.removesuffix(', warm')}, cold", run=run, cold=True)
+
+
 def first(*steps: Callable[[Site], object]) -> Callable[[Site], None]:
     """A preparation of several steps."""
 
