@@ -7,7 +7,9 @@ nothing that could go stale, and a process confined to a branch reaches that bra
 import errno
 import json
 import os
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from heliosfs.base.errors import HeliosError
@@ -16,6 +18,8 @@ from heliosfs.daemon import mounts
 
 CALL = ".heliosfs/call"
 READ_BYTES = 1 << 20
+LOOK_SECONDS = 0.1
+"""Between two requests to stop what was interrupted."""
 
 
 class Refused(HeliosError):
@@ -34,6 +38,46 @@ def call(path: str, verb: str, /, **arguments: Any) -> Any:
     if reply["ok"]:
         return reply["result"]
     raise Refused(reply["error"], reply.get("errno", errno.EIO))
+
+
+def call_until_interrupted(
+    path: str, verb: str, /, *, stop: Callable[[], None] | None = None, **arguments: Any
+) -> Any:
+    """The same for what may take long. The kernel lets nobody who waits for a reply be interrupted, so a thread waits.
+
+    Ctrl-C ends the waiting at once, which is for what changes nothing. With `stop`, which asks the daemon to leave off,
+    the reply is waited for: it says whether that came too late. A second Ctrl-C ends the waiting all the same.
+    """
+    replies: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            replies.put((call(path, verb, **arguments), None))
+        except Exception as error:
+            replies.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        result, error = replies.get()
+    except KeyboardInterrupt:
+        if stop is None:
+            raise
+        result, error = _stopped(replies, stop)
+    if error is not None:
+        raise error
+    return result
+
+
+def _stopped(
+    replies: "queue.SimpleQueue[tuple[Any, Exception | None]]", stop: Callable[[], None]
+) -> tuple[Any, Exception | None]:
+    """The reply, after the daemon was asked to stop: again and again, as what is to be stopped may not have begun."""
+    while True:
+        stop()
+        try:
+            return replies.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            continue
 
 
 def tree_root(path: str) -> str:

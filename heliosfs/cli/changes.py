@@ -6,7 +6,7 @@ import click
 
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call
+from heliosfs.cli.call import call_until_interrupted
 from heliosfs.cli.known_names import STATES
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
@@ -29,7 +29,7 @@ def command(mountpoint: str, before: str, after: str | None, as_json: bool) -> N
       heliosfs changes . monday tuesday
       heliosfs changes . op:17 now --json
     """
-    found: list[dict[str, Any]] = call(mountpoint, "changes", a=before, b=after)
+    found: list[dict[str, Any]] = call_until_interrupted(mountpoint, "changes", a=before, b=after)
     if as_json:
         output.say_json(found)
         return

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from heliosfs.cli import output
-from heliosfs.cli.call import call, paths_in_tree
+from heliosfs.cli.call import call_until_interrupted, paths_in_tree
 from heliosfs.cli.known_names import STATES
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
@@ -47,7 +47,7 @@ def command(
     if as_json:
         form = "json"
     wanted = paths_in_tree(mountpoint, paths) or None
-    found: Any = call(mountpoint, "diff", a=before, b=after, form=form, paths=wanted)
+    found: Any = call_until_interrupted(mountpoint, "diff", a=before, b=after, form=form, paths=wanted)
     if as_json:
         output.say_json(found)
     elif form is None and sys.stdout.isatty():

@@ -1,5 +1,6 @@
 """heliosfs import: bring a directory or a tar file into a tree."""
 
+import errno
 import os
 import stat
 import threading
@@ -11,7 +12,7 @@ import click
 from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call, tree_root
+from heliosfs.cli.call import Refused, call, call_until_interrupted, tree_root
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.progress import Progress, State
 
@@ -42,12 +43,19 @@ def command(source: str, target: str, as_json: bool) -> None:
     is_tar = not stat.S_ISDIR(found.st_mode)
     token = uuid.uuid4().hex
     whole = _Whole(source, found.st_size if is_tar else 0)
-    with Progress(lambda: _state(root, token, whole), wanted=not as_json):
-        result: dict[str, Any] = call(
-            root, "import", descriptor=descriptor, tar=is_tar or None, path=path, token=token,
-            origin=None if is_tar else os.path.realpath(source),
-            what=f"{shown(os.path.abspath(source)) if source != '-' else '-'} into {shown(path)}",
-        )  # fmt: skip
+    try:
+        with Progress(lambda: _state(root, token, whole), wanted=not as_json):
+            result: dict[str, Any] = call_until_interrupted(
+                root, "import", descriptor=descriptor, tar=is_tar or None, path=path, token=token,
+                origin=None if is_tar else os.path.realpath(source),
+                what=f"{shown(os.path.abspath(source)) if source != '-' else '-'} into {shown(path)}",
+                stop=lambda: call(root, "import.stop", token=token),
+            )  # fmt: skip
+    except Refused as refusal:
+        if refusal.errno != errno.EINTR:
+            raise
+        click.echo("heliosfs: interrupted: nothing was imported", err=True)
+        raise KeyboardInterrupt from refusal
     if as_json:
         output.say_json(result)
     else:

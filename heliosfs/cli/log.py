@@ -7,7 +7,7 @@ import click
 
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call
+from heliosfs.cli.call import call, call_until_interrupted
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.options import mountpoint
 
@@ -42,7 +42,7 @@ def command(mountpoint: str, limit: int | None, verify: bool, as_json: bool) -> 
 
 
 def _verify(mountpoint: str, as_json: bool) -> None:
-    result: dict[str, Any] = call(mountpoint, "log.verify")
+    result: dict[str, Any] = call_until_interrupted(mountpoint, "log.verify")
     if as_json:
         output.say_json(result)
     else:

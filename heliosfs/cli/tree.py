@@ -7,7 +7,7 @@ import click
 
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call
+from heliosfs.cli.call import call_until_interrupted
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.options import mountpoint
 
@@ -28,7 +28,7 @@ def command(mountpoint: str, as_json: bool) -> None:
       heliosfs tree .
       heliosfs tree . --json | jq '.snapshots[].own_bytes'
     """
-    found: Node = call(mountpoint, "tree")
+    found: Node = call_until_interrupted(mountpoint, "tree")
     if as_json:
         output.say_json(found)
         return

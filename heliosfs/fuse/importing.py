@@ -25,10 +25,33 @@ from heliosfs.fuse.trees import Tree, Trees, container_number, name_of
 from heliosfs.view.xattrs import ACLS
 from heliosfs.volume.intake import Intake
 from heliosfs.volume.path_restore import clean_paths
-from heliosfs.volume.source import XATTRS, Item, batches, read_directory, read_tar, top_names
+from heliosfs.volume.source import XATTRS, Batch, Item, batches, read_directory, read_tar, top_names
 from heliosfs.volume.volume import Volume
 
 _TOKENS_MAX: Final = 64
+
+
+class _Import:
+    """One that is under way."""
+
+    def __init__(self, intake: Intake, tar: int) -> None:
+        self.intake = intake
+        self.tar = tar
+        """The tar file that it reads, or -1."""
+        self._stopped = False
+        self._waiting = trio.CancelScope()
+
+    def stop(self) -> None:
+        """Take no more in; also when the source does not go on."""
+        self._stopped = True
+        self._waiting.cancel()
+
+    async def next(self, reader: ReadAhead[Batch]) -> Batch | None:
+        """What comes next; EINTR once it was stopped."""
+        with trio.CancelScope() as self._waiting:
+            if not self._stopped:
+                return await reader.next()
+        raise Refusal(errno.EINTR, "the import was interrupted")
 
 
 class Importing:
@@ -40,15 +63,23 @@ class Importing:
         self._table = table
         self._cache = cache
         self._acl = acl
-        self._running: dict[str, tuple[Intake, int]] = {}
-        """By token: the import, and the tar file that it reads, or -1."""
+        self._running: dict[str, _Import] = {}
+        """By token."""
 
     async def progress(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         """Of the import that was begun with this token."""
-        intake, tar = self._running.get(text_of(arguments, "token"), (None, -1))
-        if intake is None:
+        running = self._running.get(text_of(arguments, "token"))
+        if running is None:
             return {}
-        return {"files": intake.files, "bytes": intake.bytes, "read": os.lseek(tar, 0, os.SEEK_CUR) if tar >= 0 else 0}
+        read = os.lseek(running.tar, 0, os.SEEK_CUR) if running.tar >= 0 else 0
+        return {"files": running.intake.files, "bytes": running.intake.bytes, "read": read}
+
+    async def stop(self, tree: Tree, arguments: Arguments, requester: Requester) -> None:
+        """Have the import that was begun with this token leave off, and take back what has come in."""
+        check_is_owner(tree.root, requester)
+        running = self._running.get(text_of(arguments, "token"))
+        if running is not None:
+            running.stop()
 
     async def perform(self, tree: Tree, arguments: Arguments, requester: Requester) -> dict[str, Any]:
         check_is_owner(tree.root, requester)
@@ -70,12 +101,13 @@ class Importing:
             # What root owns there only root may own here.
             keep_owner = os.geteuid() == 0 and requester.uid == 0
             intake = Intake(self._volume, branch, path, requester.caller(), keep_owner)
+            running = _Import(intake, descriptor if tar else -1)
             if len(self._running) < _TOKENS_MAX:
-                self._running[token] = (intake, descriptor if tar else -1)
+                self._running[token] = running
             try:
                 # That there is no such name may be known to the kernel.
                 await self._announce(intake)
-                await self._take(intake, await self._items(intake, descriptor, tar), watch)
+                await self._take(running, await self._items(intake, descriptor, tar), watch)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await stepwise(intake.undo())
@@ -99,13 +131,13 @@ class Importing:
         intake.check(await trio.to_thread.run_sync(top_names, descriptor))
         return read_directory(descriptor, _device(self._trees.device), xattrs)
 
-    async def _take(self, intake: Intake, items: Iterator[Item], watch: int) -> None:
+    async def _take(self, running: _Import, items: Iterator[Item], watch: int) -> None:
         reader = ReadAhead(batches(items))
         try:
-            while (batch := await reader.next()) is not None:
+            while (batch := await running.next(reader)) is not None:
                 if select.select([watch], [], [], 0)[0]:
                     raise Refusal(errno.EINTR, "who asked for the import has ended")
-                await stepwise(intake.take(batch))
+                await stepwise(running.intake.take(batch))
         finally:
             reader.close()
 

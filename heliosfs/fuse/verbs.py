@@ -77,6 +77,7 @@ class Verbs:
             "sync": self._sync,
             "import": importing.perform,
             "import.progress": importing.progress,
+            "import.stop": importing.stop,
             "state.show": outside.show,
             "state.hide": outside.hide,
             "apply.begin": outside.begin,

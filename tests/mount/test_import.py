@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,30 @@ def test_it_ends_with_who_asked(volume: MountedVolume, tree: Path, tmp_path: Pat
         wait_until(lambda: (tree / "new").exists())
         command.kill()
     wait_until(lambda: not (tree / "new").exists())
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_it_ends_with_an_interrupt(volume: MountedVolume, tree: Path, tmp_path: Path, begun: bool) -> None:
+    """Ctrl-C ends it, also while the source does not go on, and when the command ends nothing is left."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "f").write_bytes(os.urandom(1000))
+    archive = subprocess.run(["tar", "-c", "f"], cwd=tmp_path, capture_output=True, check=True).stdout
+    words = [sys.executable, "-m", "heliosfs", "import", fifo, tree / "new"]
+    before = heliosfs("log", tree)
+    command = subprocess.Popen(
+        words, env=ENVIRONMENT, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
+    with command, open(fifo, "wb") as file:
+        file.write(archive[:1024] if begun else b"")
+        file.flush()
+        wait_until(lambda: (tree / "new").exists())
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert b"interrupted: nothing was imported" in errors
+    assert not (tree / "new").exists()
+    assert heliosfs("log", tree) == before
 
 
 def test_it_is_for_whoever_mounted(volume: MountedVolume, tree: Path) -> None:
