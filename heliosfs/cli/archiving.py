@@ -16,7 +16,7 @@ from typing import IO, Final, cast
 
 from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
-from heliosfs.cli.copying import HOLE_BYTES, PIECE_BYTES, RESERVED, xattrs
+from heliosfs.cli.copying import HOLE_BYTES, PIECE_BYTES, RESERVED, naming, xattrs
 
 COMPRESSIONS: Final = {
     ".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2", ".tar.xz": "xz", ".txz": "xz",
@@ -46,8 +46,9 @@ class Archiver:
         self._links: dict[tuple[int, int], str] = {}
         self._stream = _compressing(stream, compressed)
         self._archive = tarfile.open(  # noqa: SIM115 (closed by `end`)
-            fileobj=self._stream, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
-        )
+            fileobj=cast(IO[bytes], _Positioned(self._stream)), mode="w", format=tarfile.PAX_FORMAT,
+            encoding="utf-8", errors="surrogateescape",
+        )  # fmt: skip
 
     def end(self) -> None:
         """All is in."""
@@ -119,9 +120,10 @@ class Archiver:
         with open(source, "rb", buffering=0) as file:
             if found.st_blocks * _BLOCK_BYTES >= found.st_size:
                 header.size = found.st_size
-                self._archive.addfile(header, _Counted(self, file))
+                self._archive.addfile(header, _Counted(self, file, source))
                 return
-            parts = list(_data(file, found.st_size))
+            with naming(source):
+                parts = list(_data(file, found.st_size))
             sparse = _map(parts, found.st_size)
             header.pax_headers = {
                 **header.pax_headers, "GNU.sparse.major": "1", "GNU.sparse.minor": "0",
@@ -129,7 +131,7 @@ class Archiver:
             }  # fmt: skip
             header.name = f"GNUSparseFile.0/{self.files}"
             header.size = len(sparse) + sum(end - start for start, end in parts)
-            self._archive.addfile(header, _Counted(self, _Sparse(file, sparse, parts)))
+            self._archive.addfile(header, _Counted(self, _Sparse(file, sparse, parts), source))
 
 
 def _compressing(stream: IO[bytes], how: str) -> IO[bytes]:
@@ -141,15 +143,33 @@ def _compressing(stream: IO[bytes], how: str) -> IO[bytes]:
     return cast(IO[bytes], lzma.LZMAFile(stream, "wb")) if how == "xz" else stream
 
 
+class _Positioned:
+    """A stream that tells how much was written to it, which a pipe does not. tarfile has such a thing (`w|`), but that
+    writes on when it is forgotten, and the stream may have failed by then."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._written = 0
+
+    def write(self, data: bytes) -> int:
+        self._written += len(data)
+        return self._stream.write(data)
+
+    def tell(self) -> int:
+        return self._written
+
+
 class _Counted:
     """A file that is read, whose bytes are counted."""
 
-    def __init__(self, archiver: Archiver, file: "IO[bytes] | _Sparse") -> None:
+    def __init__(self, archiver: Archiver, file: "IO[bytes] | _Sparse", path: bytes) -> None:
         self._archiver = archiver
         self._file = file
+        self._path = path
 
     def read(self, size: int = 0) -> bytes:
-        data = self._file.read(size)
+        with naming(self._path):
+            data = self._file.read(size)
         self._archiver.bytes += len(data)
         return data
 

@@ -7,6 +7,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 
 from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
@@ -19,6 +21,17 @@ RESERVED = (b".snapshots", b".branches", b".heliosfs")
 """In the root of a tree, where a mount option may list them."""
 _OWN_ATTRIBUTES = b"user.heliosfs."
 """Made up by the mount, not part of the file."""
+
+
+@contextmanager
+def naming(path: str | bytes) -> Iterator[None]:
+    """What fails with a file that is open fails with its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 class Copier:
@@ -82,12 +95,14 @@ class Copier:
             writer = os.open(target, flags, 0o600)
             try:
                 offset = 0
-                while data := reader.read(PIECE_BYTES):
-                    _write(writer, data, offset, sparse)
+                while data := _read(reader, source):
+                    with naming(target):
+                        _write(writer, data, offset, sparse)
                     offset += len(data)
                     self.bytes += len(data)
                 if sparse:
-                    os.ftruncate(writer, offset)
+                    with naming(target):
+                        os.ftruncate(writer, offset)
             finally:
                 os.close(writer)
 
@@ -125,6 +140,11 @@ def xattrs(path: bytes) -> dict[bytes, bytes]:
         raise
     kept = [name for name in names if not name.startswith(_OWN_ATTRIBUTES) and name != b"security.selinux"]
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in kept}
+
+
+def _read(reader: FileIO, source: bytes) -> bytes:
+    with naming(source):
+        return reader.read(PIECE_BYTES)
 
 
 def _write(writer: int, data: bytes, offset: int, sparse: bool) -> None:

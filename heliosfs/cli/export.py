@@ -12,7 +12,7 @@ from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.archiving import Archiver, compression
 from heliosfs.cli.call import call, tree_root
-from heliosfs.cli.copying import Copier
+from heliosfs.cli.copying import Copier, naming
 from heliosfs.cli.known_names import STATES
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
@@ -78,7 +78,7 @@ def _archive(source: bytes, target: str, compressed: str, whole: int, wanted: bo
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(target, flags, 0o600) if target else os.dup(sys.stdout.fileno())
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with naming(target or "standard output"), os.fdopen(descriptor, "wb") as stream:
             archiver = Archiver(stream, compressed)
             with Progress(lambda: State(archiver.files, archiver.bytes, archiver.files, whole), wanted=wanted):
                 _put(archiver, source)

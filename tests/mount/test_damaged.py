@@ -6,6 +6,8 @@ import errno
 import random
 from pathlib import Path
 
+import pytest
+
 from .support import fails, mount_only
 from .volumes import MountedVolume, heliosfs
 
@@ -48,3 +50,15 @@ def test_damage_is_told_and_healed(volume_mount: MountedVolume) -> None:
     volume_mount.mount()
     for name in ("hit", "again", ".snapshots/s/hit"):
         assert (root / name).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("target", ["out", "out.tar", "out.tar.xz"])
+def test_an_export_names_what_is_damaged(volume_mount: MountedVolume, tmp_path: Path, target: str) -> None:
+    (volume_mount.path / "hit").write_bytes(DATA)
+    volume_mount.unmount()
+    spoil(volume_mount.store, DATA[1000:1050])
+    volume_mount.mount()
+    told = heliosfs("export", volume_mount.path, "now", tmp_path / target, status=1)
+    assert told.startswith("heliosfs: ") and "/hit: Input/output error" in told and told.count("\n") == 1
+    assert not (tmp_path / target).exists()
+    (volume_mount.path / "again").write_bytes(DATA)

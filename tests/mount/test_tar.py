@@ -83,3 +83,21 @@ def test_what_cannot_be_exported(volume: MountedVolume, tree: Path, tmp_path: Pa
     ).stderr  # fmt: skip
     assert "socket is a socket" in said
     os.unlink(tree / "socket")
+
+
+@pytest.mark.parametrize("to", ["closed pipe", "/dev/full"])
+def test_what_cannot_be_written_is_told_once(tree: Path, to: str) -> None:
+    (tree / "large").write_bytes(os.urandom(200_000))
+    words = [sys.executable, "-m", "heliosfs", "export", str(tree), "now", "-"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    if to != "closed pipe":
+        os.dup2(full := os.open(to, os.O_WRONLY), writer)
+        os.close(full)
+    try:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=environment, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == (b"" if to == "closed pipe" else b"heliosfs: standard output: No space left on device\n")
