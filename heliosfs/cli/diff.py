@@ -11,6 +11,9 @@ from heliosfs.cli.known_names import STATES
 from heliosfs.cli.options import NAME, mountpoint
 from heliosfs.cli.options import as_json as json_option
 
+COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+"""By what a line begins with."""
+
 
 class _Command(click.Command):
     """What follows `--` are paths, also where the second state is left out."""
@@ -28,9 +31,9 @@ class _Command(click.Command):
 @click.option("--stat", "form", flag_value="stat", help="Only how many lines of each file changed.")
 @click.option("--names", "form", flag_value="names", help="Only a letter and the path of each change, as git has them.")
 @json_option
-@click.pass_obj
+@click.pass_context
 def command(
-    paths: tuple[str, ...], mountpoint: str, before: str, after: str | None, form: str | None, as_json: bool
+    context: click.Context, mountpoint: str, before: str, after: str | None, form: str | None, as_json: bool
 ) -> None:
     """Show what changed from state A to state B, or to the tree as it is now, as a unified diff.
 
@@ -46,11 +49,11 @@ def command(
     """
     if as_json:
         form = "json"
-    wanted = paths_in_tree(mountpoint, paths) or None
+    wanted = paths_in_tree(mountpoint, context.obj) or None
     found: Any = call_until_interrupted(mountpoint, "diff", a=before, b=after, form=form, paths=wanted)
     if as_json:
         output.say_json(found)
-    elif form is None and sys.stdout.isatty():
+    elif form is None and sys.stdout.isatty() and context.color is not False:
         _say_coloured(found)
     else:
         click.echo(found.encode("utf-8", "surrogateescape"), nl=False)
@@ -58,10 +61,10 @@ def command(
 
 def _say_coloured(text: str) -> None:
     for line in text.split("\n")[:-1]:
-        output.say(click.style(line, fg=_colour(line)))
+        output.say(_coloured(line))
 
 
-def _colour(line: str) -> str | None:
+def _coloured(line: str) -> str:
     if line.startswith(("+++", "---", "diff ")):
-        return "bright_white"
-    return {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        return click.style(line, bold=True)
+    return click.style(line, fg=colour) if (colour := COLOURS.get(line[:1])) else line

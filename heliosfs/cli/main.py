@@ -90,8 +90,11 @@ def command() -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
+    if sys.stdout is None:  # closed by whoever called us (`>&-`)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    coloured = False if os.environ.get("NO_COLOR") else None
     try:
-        command.main(prog_name="heliosfs", standalone_mode=False)
+        command.main(prog_name="heliosfs", standalone_mode=False, color=coloured)
         sys.stdout.flush()
         code = 0
     except click.UsageError as error:

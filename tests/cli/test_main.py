@@ -131,6 +131,12 @@ def test_a_reader_that_has_seen_enough_is_told_nothing() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_without_a_standard_output_nothing_is_wrong() -> None:
+    words = [sys.executable, "-m", "heliosfs", "completion", "bash"]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], stderr=subprocess.PIPE, timeout=LONG, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_completion_script_for_each_shell(name: str) -> None:
     done = shell("completion", name)
