@@ -34,6 +34,7 @@ from heliosfs.volume.transaction import Transaction
 
 STRATEGIES: Final = (OURS, THEIRS)
 """Whose side conflicts are decided for, instead of being left open."""
+OPEN_CONFLICTS: Final = "an earlier merge has open conflicts, which `heliosfs conflicts` lists: resolve those first"
 
 
 class Report:
@@ -110,7 +111,7 @@ def prepare(
     if strategy is not None and strategy not in STRATEGIES:
         raise Refusal(errno.EINVAL, f"a strategy is one of {', '.join(STRATEGIES)}, not {strategy!r}")
     if open_merge(target) is not None:
-        raise Refusal(errno.EBUSY, "an earlier merge has open conflicts: resolve those first")
+        raise Refusal(errno.EBUSY, OPEN_CONFLICTS)
     theirs = frozen(registry, source)
     draft = Draft(registry, target)
     found = common_base(registry, (target, draft.before.id), (source, theirs.id))
@@ -128,7 +129,7 @@ def prepare(
 
         def commit() -> None:
             if open_merge(target) is not None:
-                raise Refusal(errno.EBUSY, "an earlier merge has open conflicts: resolve those first")
+                raise Refusal(errno.EBUSY, OPEN_CONFLICTS)
             nothing_new = bool(wanted) and not report.changes and not report.conflicts
             if not nothing_new:
                 _commit(registry, draft, report, (target, source), (found, theirs), caller, message, bool(wanted))

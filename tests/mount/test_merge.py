@@ -78,10 +78,10 @@ def test_conflicts_are_ordinary_files_until_they_are_settled(volume: MountedVolu
         assert (ours / conflict["base_at"]).read_text() == base
         assert (ours / conflict["theirs_at"]).read_text() == theirs
     assert "open conflicts" in heliosfs("merge", ours, "child", status=1)
-    heliosfs("resolve", ours, "f", "--theirs")
+    heliosfs("resolve", ours, "./f", "--theirs")
     assert (ours / "f").read_text() == TEXT + "theirs"
     (ours / "g").write_text("both")
-    heliosfs("resolve", ours, "g", "--merged")
+    heliosfs("resolve", ours, ours / "g", "--merged")
     assert heliosfs("conflicts", ours) == ""
     assert not (ours / found[0]["theirs_at"]).exists() and os.listdir(ours / ".snapshots") == []
     heliosfs("merge", ours, ".", "--into", "child")
@@ -100,7 +100,8 @@ def test_by_plain_file_calls(volume: MountedVolume, child: Path) -> None:
 
 
 def test_wrong_usage(volume: MountedVolume, child: Path) -> None:
-    assert "say how" in heliosfs("resolve", volume.path, "f", status=2)
+    for ways in ([], ["--ours", "--theirs"]):
+        assert "say how" in heliosfs("resolve", volume.path, "f", *ways, status=2)
     assert "no conflict" in heliosfs("resolve", volume.path, "f", "--ours", status=1)
     assert "no branch named" in heliosfs("merge", volume.path, "nobody", status=1)
     assert "neither branch has" in heliosfs("merge", volume.path, "child", "--", "nowhere", status=1)
