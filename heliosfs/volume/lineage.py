@@ -20,7 +20,6 @@ from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.difference import touched_inodes
-from heliosfs.volume.naming import text
 from heliosfs.volume.registry import Registry
 
 STEP_INODES = 32
@@ -39,7 +38,7 @@ def lineage(registry: Registry, branch: Branch) -> Generator[None, None, dict[st
 
 
 def _branch(branch: Branch, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
-    states = {snapshot.state.id: text(name) for name, snapshot in branch.snapshots.items()}
+    states = {snapshot.state.id: _text(name) for name, snapshot in branch.snapshots.items()}
     children = []
     for child in sorted(branch.children.values(), key=lambda each: (each.created, each.name)):
         children.append({**_branch(child, sizes), "from": states.get(child.record.base)})
@@ -53,7 +52,12 @@ def _branch(branch: Branch, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]
 
 def _facts(source: Source, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
     own, shared = sizes[id(source)]
-    return {"name": text(source.name), "created": source.created, "own_bytes": own, "shared_bytes": shared}
+    return {"name": _text(source.name), "created": source.created, "own_bytes": own, "shared_bytes": shared}
+
+
+def _text(name: bytes) -> str:
+    """A name as programs get it: no byte is lost."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _sources(branch: Branch) -> Iterator[Source]:
