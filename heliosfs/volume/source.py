@@ -222,6 +222,8 @@ def read_tar(stream: IO[bytes], xattrs: tuple[bytes, ...] = XATTRS) -> Iterator[
     try:
         with stream, tarfile.open(fileobj=stream, mode="r|*", errors="surrogateescape") as archive:
             yield from _Archive(archive, xattrs).items()
+    except tarfile.ReadError as error:
+        raise Refusal(errno.EINVAL, f"the source is no tar file, or a damaged one: {error}") from error
     except tarfile.TarError as error:
         raise Refusal(errno.EINVAL, f"the tar file cannot be read: {error}") from error
     except (EOFError, zlib.error, lzma.LZMAError) as error:

@@ -57,6 +57,8 @@ def test_a_tar_file(tree: Path, source: Path, compression: str) -> None:
 
 def test_what_is_wrong_is_named(volume: MountedVolume, tree: Path, source: Path) -> None:
     operations = len(json.loads(heliosfs("log", tree, "--json")))
+    (source.parent / "text").write_text("no archive")
+    assert "is no tar file" in heliosfs("import", source.parent / "text", tree / "new", status=1)
     (tree / "d").mkdir()
     assert "d exists already" in heliosfs("import", source, tree, status=1)
     assert "nothere" in heliosfs("import", source / "nothere", tree, status=1)
