@@ -30,6 +30,10 @@ class Refused(HeliosError):
         self.errno = number
 
 
+class ReadOnly(HeliosError):
+    """A request cannot be written here."""
+
+
 def call(path: str, verb: str, /, **arguments: Any) -> Any:
     """The result of a verb on the tree that the path lies in. Arguments that are None are left out."""
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -127,7 +131,16 @@ def paths_in_tree(mountpoint: str, paths: Sequence[str]) -> list[str]:
 
 def exchange(path: str, request: bytes) -> bytes:
     """Send a request and read the whole reply. The kernel keeps both apart for every open file."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        root = shown(os.path.dirname(os.path.dirname(path)))
+        raise ReadOnly(
+            f"{root} is read-only, and most commands have to write their request into it; what can be read there "
+            "without: .heliosfs/log, .heliosfs/diff/A..B, .heliosfs/changes/A..B, .snapshots, .branches"
+        ) from error
     try:
         os.write(descriptor, request)
         pieces = []

@@ -13,6 +13,7 @@ from heliosfs.base.quoting import shown
 from heliosfs.cli import output
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.cli.phases import Progress, progress
+from heliosfs.daemon import mounts
 
 if TYPE_CHECKING:
     from heliosfs.volume.fsck import Report
@@ -52,6 +53,7 @@ def command(store: str, repair: bool, sources: tuple[str, ...], as_json: bool) -
     path = Path(os.path.realpath(store))
     if not path.is_dir():
         raise HeliosError(f"there is no store {shown(store)}")
+    _check_place(path)
     with progress() as tell:
         kept = _rebuild(path, tell) if repair else None
         healed = _repair(path, [Path(source) for source in sources], tell) if repair else 0
@@ -67,6 +69,16 @@ def command(store: str, repair: bool, sources: tuple[str, ...], as_json: bool) -
         _say(report, healed, repair)
     if report.problems:
         sys.exit(1)
+
+
+def _check_place(path: Path) -> None:
+    """See that it is not a mount that is to be checked."""
+    mount = mounts.mount_around(str(path))
+    if mount is not None and not (path / "format").exists():
+        raise HeliosError(
+            f"{shown(str(path))} is where the store {shown(mount.store)} is mounted; fsck checks a store that is not: "
+            f"heliosfs umount {shown(mount.mountpoint)}, then heliosfs fsck {shown(mount.store)}"
+        )
 
 
 def _check(path: Path, tell: Progress) -> "Report":

@@ -1,5 +1,6 @@
 """heliosfs status: the mounts of this user, or how one of them is doing."""
 
+import json
 import os
 from typing import Any
 
@@ -7,9 +8,11 @@ import click
 
 from heliosfs.base.quoting import shown
 from heliosfs.cli import output
-from heliosfs.cli.call import call
+from heliosfs.cli.call import ReadOnly, call, tree_root
 from heliosfs.cli.options import as_json as json_option
 from heliosfs.daemon import mounts
+
+STATUS = ".heliosfs/status"
 
 
 @click.command()
@@ -26,11 +29,20 @@ def command(mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is None:
         _all_mounts(as_json)
         return
-    result = call(mountpoint, "status")
+    result = _status(mountpoint)
     if as_json:
         output.say_json(result)
     else:
         output.facts(_described(result))
+
+
+def _status(mountpoint: str) -> Any:
+    """What the verb says, or the file beside it: in a mount that is read-only nothing can be asked."""
+    try:
+        return call(mountpoint, "status")
+    except ReadOnly:
+        with open(os.path.join(tree_root(mountpoint), STATUS), "rb") as file:
+            return json.load(file)
 
 
 def _described(result: dict[str, Any]) -> list[tuple[str, str]]:

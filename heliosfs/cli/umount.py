@@ -112,7 +112,9 @@ def _explain(mountpoint: str, failure: str) -> str:
     lines += [f"    {_described(holder)}" for holder in found[:HOLDERS_SHOWN_MAX]]
     if len(found) > HOLDERS_SHOWN_MAX:
         lines.append(f"    and {len(found) - HOLDERS_SHOWN_MAX} more")
-    lines.append("Let them leave, then try again; or take the mount from view now: heliosfs umount --lazy")
+    lines.append(
+        f"Let them leave, then try again; or take the mount from view now: heliosfs umount --lazy {shown(mountpoint)}"
+    )
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -98,6 +99,7 @@ def test_a_busy_mount_names_its_users(volume: MountedVolume) -> None:
         assert user.stdout is not None and user.stdout.readline()
         said = heliosfs("umount", volume.path, status=1)
         assert f"(process {user.pid}): working directory {volume.path}" in said
+        assert said.endswith(f"heliosfs umount --lazy {volume.path}\n")
         assert listed(volume.path)
         user.communicate()
     volume.unmount()
@@ -253,25 +255,38 @@ def test_a_branch_can_be_the_root(place: MountedVolume) -> None:
     assert json.loads(heliosfs("status", place.path, "--json"))["branch"] == "b"
 
 
-def test_a_read_only_mount_changes_nothing(place: MountedVolume) -> None:
+def test_a_read_only_mount_changes_nothing(place: MountedVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mount()
-    (place.path / "file").write_text("content")
+    (place.path / "file").write_text("before\n")
+    (place.path / ".snapshots" / "s").mkdir()
+    (place.path / "file").write_text("content\n")
     place.unmount()
     heliosfs("mount", "--read-only", place.store, place.path)
     try:
-        assert (place.path / "file").read_text() == "content"
+        assert (place.path / "file").read_text() == "content\n"
         assert [mount["read_only"] for mount in listed(place.path)] == [True]
         with pytest.raises(OSError, match="Read-only file system"):
             (place.path / "other").touch()
         with pytest.raises(OSError, match="Read-only file system"):
             (place.path / ".snapshots" / "x").mkdir()
+        assert json.loads(heliosfs("status", place.path, "--json"))["read_only"]
+        for words in (("log", "."), ("diff", ".", "op:1"), ("snapshot", "create", ".", "x"), ("stats", ".")):
+            monkeypatch.chdir(place.path)
+            said = heliosfs(*words, status=1)
+            assert f"{place.path} is read-only" in said and ".heliosfs/diff/A..B" in said
+        assert (place.path / ".heliosfs" / "diff" / "s..now").read_text().endswith("+content\n")
+        assert (place.path / ".heliosfs" / "changes" / "s").read_text() == "M\tfile\n"
+        assert "snapshot.create s" in (place.path / ".heliosfs" / "log").read_text()
     finally:
+        monkeypatch.chdir("/")
         heliosfs("umount", place.path)
     # The store is free when umount returns, also after one that only read.
     place.mount()
 
 
 def test_fsck_refuses_a_mounted_store(volume: MountedVolume) -> None:
+    said = heliosfs("fsck", volume.path, status=1)
+    assert f"heliosfs umount {volume.path}, then heliosfs fsck {volume.store}" in said
     said = heliosfs("fsck", volume.store, status=1)
     assert f"pid {volume.pid}" in said
 
@@ -302,10 +317,37 @@ def test_names_of_any_bytes(volume: MountedVolume) -> None:
     name = os.fsdecode(b"odd \xff\n\x1b[31m")
     heliosfs("snapshot", "create", volume.path, name)
     assert (volume.path / ".snapshots" / name).is_dir()
-    assert r"$'odd \xff\n\e[31m'" in heliosfs("snapshot", "list", volume.path)
+    for listing in (("snapshot", "list"), ("tree",)):
+        assert r"$'odd \xff\n\e[31m'" in heliosfs(*listing, volume.path)
+    [told] = json.loads(heliosfs("tree", volume.path, "--json"))["snapshots"]
+    assert told["name"] == name
     heliosfs("snapshot", "rename", volume.path, name, "plain")
     heliosfs("snapshot", "delete", volume.path, "plain")
     assert heliosfs("snapshot", "list", volume.path) == ""
+
+
+def on_a_terminal(*words: str | Path, **environment: str) -> bytes:
+    """What a command prints on a terminal."""
+    reader, writer = pty.openpty()
+    command = [sys.executable, "-m", "heliosfs", *words]
+    subprocess.run(command, stdout=writer, env={**os.environ, **environment}, timeout=LONG, check=True)
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as terminal:
+        return terminal.read(1 << 16)
+
+
+@pytest.mark.parametrize("words", [("log", "."), ("diff", ".", "s"), ("status", ".")])
+def test_colours_are_left_out_when_nobody_wants_them(
+    volume: MountedVolume, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(volume.path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Path(".snapshots", "s").mkdir()
+    Path("file").write_text("new")
+    assert b"\x1b[1m" in on_a_terminal(*words)
+    assert b"\x1b" not in on_a_terminal(*words, NO_COLOR="1")
+    Path(".snapshots", "s").rmdir()
+    Path("file").unlink()
 
 
 def test_stats_and_sync(volume: MountedVolume) -> None:

@@ -179,4 +179,4 @@ def test_wrong_arguments(volume_mount: MountedVolume) -> None:
 def test_in_a_read_only_mount(volume_mount: MountedVolume) -> None:
     volume_mount.unmount()
     volume_mount.mount("--read-only")
-    assert "Read-only" in heliosfs("gc", volume_mount.path, status=1)
+    assert "is read-only" in heliosfs("gc", volume_mount.path, status=1)
