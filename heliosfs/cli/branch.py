@@ -86,10 +86,10 @@ def rename(mountpoint: str, old: str, new: str) -> None:
     call(mountpoint, "branch.rename", old=old, new=new)
 
 
-@command.command(short_help="Drop branches; `heliosfs undo` brings them back.")
+@command.command(short_help="Drop branches; `heliosfs undo` brings back the last one.")
 @mountpoint
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=BRANCHES)
 def delete(mountpoint: str, names: tuple[str, ...]) -> None:
-    """Drop branches with their content; `heliosfs undo` brings them back."""
+    """Drop branches with their content. Each is an operation: `heliosfs undo` brings back the last one."""
     for name in names:
         call(mountpoint, "branch.delete", name=name)

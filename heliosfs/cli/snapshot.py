@@ -120,6 +120,6 @@ def release(mountpoint: str, names: tuple[str, ...]) -> None:
 @mountpoint
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=SNAPSHOTS)
 def delete(mountpoint: str, names: tuple[str, ...]) -> None:
-    """Drop snapshots; `heliosfs undo` brings them back."""
+    """Drop snapshots. Each is an operation: `heliosfs undo` brings back the last one."""
     for name in names:
         call(mountpoint, "snapshot.delete", name=name)

@@ -130,7 +130,8 @@ class Trees:
             return
         roots = await trio.to_thread.run_sync(self._watch.read)
         if mount_table.is_in_or_below(roots, path):
-            raise Refusal(errno.EBUSY, "the branch is mounted elsewhere")
+            what = f"the branch {text(branch.name)!r} is mounted elsewhere too, as for a sandbox"
+            raise Refusal(errno.EBUSY, f"{what}: unmount it there first")
 
     def _path(self, source: Source) -> bytes | None:
         """The path of a tree from the root of the mount; None when it is not below that."""
