@@ -85,6 +85,10 @@ def command(
     above = os.path.dirname(store)
     if not os.path.isdir(above):
         raise HeliosError(f"{shown(above)}, where the store is to be, is no directory; make it first")
+    if os.path.exists(store) and not os.path.isdir(store):
+        raise HeliosError(f"{shown(store)} is no directory, so it is no store; name another place")
+    if branch and not os.path.exists(store):
+        raise HeliosError(f"there is no store {shown(store)}, so it has no branch {shown(branch)}; check the path")
     mounts.check_mountpoint(mountpoint, store)
     if base is not None:
         base = os.path.realpath(base)

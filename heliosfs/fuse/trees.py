@@ -47,7 +47,7 @@ class Tree:
     def branch(self) -> Branch:
         """The branch; EROFS for a snapshot, of which there are no snapshots."""
         if isinstance(self.source, Snapshot):
-            raise Refusal(errno.EROFS)
+            raise Refusal(errno.EROFS, f"{text(self.source.name)!r} is a snapshot, which stays as it is")
         return self.source
 
     def snapshots(self) -> dict[bytes, Snapshot]:

@@ -255,6 +255,22 @@ def test_a_branch_can_be_the_root(place: MountedVolume) -> None:
     assert json.loads(heliosfs("status", place.path, "--json"))["branch"] == "b"
 
 
+def test_a_wrong_store_is_named_and_none_is_made(place: MountedVolume) -> None:
+    nowhere, file = place.base / "nowhere", place.base / "file"
+    file.touch()
+    assert f"no store {nowhere}" in heliosfs("mount", "--branch", "b", nowhere, place.path, status=1)
+    assert f"{file} is no directory" in heliosfs("mount", file, place.path, status=1)
+    assert not nowhere.exists()
+    place.mount()
+
+
+def test_a_snapshot_takes_no_snapshot(volume: MountedVolume) -> None:
+    heliosfs("snapshot", "create", volume.path, "s")
+    said = heliosfs("snapshot", "create", volume.path / ".snapshots" / "s", "t", status=1)
+    assert "'s' is a snapshot" in said
+    heliosfs("snapshot", "delete", volume.path, "s")
+
+
 def test_a_read_only_mount_changes_nothing(place: MountedVolume, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mount()
     (place.path / "file").write_text("before\n")
