@@ -14,6 +14,12 @@ _BOOLEANS = {"": True, "yes": True, "true": True, "1": True, "no": False, "false
 _OWN_SWITCH = ("branch", "read_only")
 """Fields that have a switch of their own on the command line."""
 
+_MOUNT_WORDS = {
+    "ro": ("read_only", True), "rw": ("read_only", False), "nodev": ("dev", False), "nosuid": ("suid", False),
+    "noexec": ("exec", False), "noatime": ("relatime", False),
+}  # fmt: skip
+"""As mount(8) has them."""
+
 _HELP = {
     "allow_other": "other users may enter, with the rights that modes and owners give them",
     "default_permissions": "the kernel checks modes and owners",
@@ -48,8 +54,9 @@ def parse(given: Iterable[str], *, branch: str | None = None, read_only: bool = 
     for word in (word for words in given for word in words.split(",") if word):
         name, equals, text = word.partition("=")
         name = name.replace("-", "_")
-        if word in ("ro", "rw"):
-            values["read_only"] = word == "ro"
+        if word in _MOUNT_WORDS:
+            field, value = _MOUNT_WORDS[word]
+            values[field] = value
         elif name in fields:
             values[name] = _value(fields[name], text, bool(equals))
         else:

@@ -240,7 +240,10 @@ def held_message(path: Path, contents: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         return f"store {path} is held by another process. Unmount it there first."
     where = f", mounted at {mountpoint}" if mountpoint else ""
-    return f"store {path} is held by pid {pid}{where}. Unmount it there first."
+    return (
+        f"store {path} is held by pid {pid}{where}. Unmount it there first; after `umount --lazy` it is held until its "
+        "last user lets go."
+    )
 
 
 def reserve(path: Path) -> bool:

@@ -21,6 +21,10 @@ def test_defaults() -> None:
         ("spin_microseconds=0", "spin_microseconds", 0),
         ("copiers=robocopy:dump", "copiers", ("robocopy", "dump")),
         ("ro", "read_only", True),
+        ("exec,noexec", "exec", False),
+        ("dev,suid,nodev", "dev", False),
+        ("suid,nosuid", "suid", False),
+        ("relatime,noatime", "relatime", False),
         ("branch=a/b", "branch", "a/b"),
     ],
 )
