@@ -20,6 +20,12 @@ def quoted(path: bytes) -> bytes:
     return b'"' + _SPECIAL.sub(_escape, path) + b'"'
 
 
+def quoted_blanks(path: bytes) -> bytes:
+    """The same, but also in quotes where it has blanks."""
+    name = quoted(path)
+    return b'"' + name + b'"' if b" " in name and not name.startswith(b'"') else name
+
+
 def _escape(match: re.Match[bytes]) -> bytes:
     character = match.group()
     return _ESCAPES.get(character) or b"\\%03o" % character[0]

@@ -1,5 +1,8 @@
 """The difference of two states as a unified diff, in git's dialect: `git apply` and `patch -p1` take it.
 
+The names of git's objects are in it as well: with them `git apply -3` finds what a patch was made from, and `patch`
+knows symbolic links and files that become empty from those that are gone.
+
 Files are text when git would say so. What the dialect cannot express stands in lines that begin with "heliosfs:",
 which both tools pass over: directories, special files, owners, extended attributes, modes beyond the executable bit.
 A diff with a binary file in it says so as git does, and is then for reading alone.
@@ -9,6 +12,7 @@ say. Both states have to stay as they are meanwhile: that of a branch that goes 
 or frozen first.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_IMODE, S_IXUSR
@@ -19,7 +23,7 @@ from heliosfs.base.steps import Steps, finish
 from heliosfs.layers.layer import Layer
 from heliosfs.view.engine import Engine
 from heliosfs.volume.changes import ADDED, DELETED, MODIFIED, RETYPED, Change, File, changes_in_steps
-from heliosfs.volume.git_names import header_name, quoted
+from heliosfs.volume.git_names import header_name, quoted, quoted_blanks
 from heliosfs.volume.line_diff import Block, matching_in_steps
 from heliosfs.volume.reader import Reader
 
@@ -30,6 +34,9 @@ TEXT_BYTES_MAX = 32 << 20
 
 BINARY_LOOK_BYTES = 8000
 """A NUL among the first bytes makes a file binary: git's rule."""
+
+_OBJECT_DIGITS: Final = 10
+"""Of an object's name: enough to be the only one in most repositories."""
 
 _NO_NEWLINE = b"\\ No newline at end of file\n"
 _MODE_FILE: Final = 0o100644
@@ -184,9 +191,11 @@ def _section(old: _Side | None, new: _Side | None) -> Iterator[bytes]:
         while first == b"":
             yield first
             first = next(hunks, None)
+        if old is None or new is None or first is not None:
+            header += _objects(old, new)
         names = b"" if first is None else b"--- %b\n+++ %b\n" % (_named(b"a/", old), _named(b"b/", new))
-        if header or first is not None:
-            yield _begin(old, new) + header + names
+        if header:
+            yield _begin(old, new, alone=not names) + header + names
         if first is not None:
             yield from chain((first,), hunks)
     else:
@@ -201,10 +210,29 @@ def _index(old: _Side | None, new: _Side | None) -> bytes:
     return b"index %b..%b\n" % tuple(digest(side).hex()[:7].encode() for side in sides)
 
 
-def _begin(old: _Side | None, new: _Side | None) -> bytes:
+def _objects(old: _Side | None, new: _Side | None) -> bytes:
+    """The line with the names that git has for both contents."""
+    line = b"index %b..%b" % (_object(old), _object(new))
+    if old is not None and new is not None and old.mode == new.mode:
+        line += b" %o" % new.mode
+    return line + b"\n"
+
+
+def _object(side: _Side | None) -> bytes:
+    if side is None:
+        return b"0" * _OBJECT_DIGITS
+    assert side.text is not None
+    blob = hashlib.sha1(b"blob %d\0" % len(side.text), usedforsecurity=False)
+    blob.update(side.text)
+    return blob.hexdigest()[:_OBJECT_DIGITS].encode()
+
+
+def _begin(old: _Side | None, new: _Side | None, alone: bool = False) -> bytes:
+    """The first line. When it stands `alone` for the names, blanks in them are quoted, as `patch` needs it."""
     first, second = old or new, new or old
     assert first is not None and second is not None
-    return b"diff --git %b %b\n" % (quoted(b"a/" + first.path), quoted(b"b/" + second.path))
+    name = quoted_blanks if alone else quoted
+    return b"diff --git %b %b\n" % (name(b"a/" + first.path), name(b"b/" + second.path))
 
 
 def _header(old: _Side | None, new: _Side | None) -> bytes:

@@ -125,7 +125,7 @@ def test_contents(tool: str, tmp_path: Path) -> None:
         put(view, b"deep/er/new", b"here\nand there")
         settle(volume)
         text = check(tool, volume, before, tmp_path)
-        assert b"diff --git a/first b/first\n--- a/first\n+++ b/first\n@@ -1,3 +1,4 @@\n+new\n line 0\n" in text
+        assert b"\n--- a/first\n+++ b/first\n@@ -1,3 +1,4 @@\n+new\n line 0\n" in text
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -152,14 +152,25 @@ def test_modes_renames_and_links(tool: str, tmp_path: Path) -> None:
         assert b"old mode 100644\nnew mode 100755\n" in text
         assert b"rename from folder/a\nrename to directory/a\n" in text
         assert b"heliosfs: directory renamed: folder => directory\n" in text
-        if tool == "git":
-            check(tool, volume, before, tmp_path)
-            return
-        # patch refuses to patch links, and to make one of a file; all else it does.
-        remove(view, b"type")
-        put(view, b"type", before[b"type"][1])
-        remove(view, b"link")
-        link(view, b"link", b"old/target")
+        check(tool, volume, before, tmp_path)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_empty_files(tool: str, tmp_path: Path) -> None:
+    with new_volume() as volume:
+        view = volume.main.view
+        for name in (b"gone", b"package/__init__.py", b"filled", b"two words", b"moved here"):
+            put(view, name)
+        put(view, b"emptied", b"1\n")
+        snapshot(volume)
+        before = files_of(view)
+        for name in (b"gone", b"package", b"two words"):
+            remove(view, name)
+        put(view, b"filled", b"1\n")
+        put(view, b"emptied")
+        put(view, b"new")
+        put(view, b"three new words")
+        move(view, b"moved here", b"moved there")
         check(tool, volume, before, tmp_path)
 
 
@@ -201,11 +212,11 @@ def test_binary_files_are_said_to_differ() -> None:
         put(view, b"binary", b"a\0c")
         put(view, b"new", b"\0")
         put(view, b"text", b"b\n")
-        said = re.sub(b"index [0-9a-f]{7}[.][.][0-9a-f]{7}\n", b"index\n", patch_of(volume))
+        said = re.sub(b"index [0-9a-f]+[.][.][0-9a-f]+", b"index", patch_of(volume))
         assert said == (
             b"diff --git a/binary b/binary\nindex\nBinary files a/binary and b/binary differ\n"
             b"diff --git a/new b/new\nnew file mode 100644\nBinary files /dev/null and b/new differ\n"
-            b"diff --git a/text b/text\n--- a/text\n+++ b/text\n@@ -1 +1 @@\n-a\n+b\n"
+            b"diff --git a/text b/text\nindex 100644\n--- a/text\n+++ b/text\n@@ -1 +1 @@\n-a\n+b\n"
         )
         assert patch_of(volume, b"text").startswith(b"diff --git a/text b/text\n")
 
@@ -256,6 +267,27 @@ def test_it_is_what_git_says(tmp_path: Path) -> None:
                 if each is not None
         ]
         assert found == said.splitlines()
+
+
+@needs_git
+def test_the_objects_are_those_of_git(tmp_path: Path) -> None:
+    """So `git apply -3` finds what a patch was made from and merges it into what has changed since."""
+    run = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    lines = [b"%d\n" % number for number in range(30)]
+    with new_volume() as volume:
+        put(volume.main.view, b"file", b"".join(lines))
+        snapshot(volume)
+        write_out(files_of(volume.main.view), tmp_path)
+        put(volume.main.view, b"file", b"".join([*lines[:14], b"theirs\n", *lines[15:]]))
+        text = patch_of(volume)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "1"]):
+        subprocess.run([*run, *command], check=True)
+    # The context of the patch is not there any more, so that only a merge can help.
+    (tmp_path / "file").write_bytes(b"".join([*lines[:10], b"ours\n", *lines[13:]]))
+    subprocess.run([*run, "commit", "-qam", "2"], check=True)
+    subprocess.run([*run, "apply", "-3", "-"], input=text, check=True, capture_output=True)
+    merged = [*lines[:10], b"ours\n", lines[13], b"theirs\n", *lines[15:]]
+    assert (tmp_path / "file").read_bytes() == b"".join(merged)
 
 
 def test_a_table_of_counts() -> None:
