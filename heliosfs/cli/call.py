@@ -119,7 +119,8 @@ def paths_in_tree(mountpoint: str, paths: Sequence[str]) -> list[str]:
     found = []
     for path in paths:
         if not os.path.isabs(path):
-            found.append(path)
+            # What has .. in it is left to the verb, which knows symbolic links.
+            found.append(path if ".." in path.split("/") else os.path.normpath(path))
             continue
         root = tree_root(mountpoint)
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))

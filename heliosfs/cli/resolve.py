@@ -1,6 +1,5 @@
 """heliosfs resolve: settle a conflict."""
 
-import os
 from typing import Any
 
 import click
@@ -32,6 +31,6 @@ def command(mountpoint: str, path: str, ours: bool, theirs: bool, merged: bool, 
     if len(ways) != 1:
         raise click.UsageError("say how: --ours, --theirs or --merged, one of them")
     [path] = paths_in_tree(mountpoint, [path])
-    result: dict[str, Any] = call(mountpoint, "resolve", path=os.path.normpath(path), how=ways[0])
+    result: dict[str, Any] = call(mountpoint, "resolve", path=path, how=ways[0])
     if as_json:
         output.say_json(result)

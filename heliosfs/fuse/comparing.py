@@ -19,8 +19,8 @@ from heliosfs.fuse.trees import Tree, text
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import patch
 from heliosfs.volume.changes import changes_in_steps, json_in_steps, names_in_steps
+from heliosfs.volume.naming import NOW
 from heliosfs.volume.path_restore import check_known, clean_paths
-from heliosfs.volume.states import NOW
 from heliosfs.volume.volume import Volume
 
 DIFF_FORMS: Final = ("patch", "stat", "names", "json")

@@ -111,7 +111,7 @@ def resolve(registry: Registry, branch: Branch, path: bytes, how: str, caller: C
     wanted = path.strip(b"/") or b"."
     found = [] if snapshot is None else [each for each in snapshot.record.conflicts if place(each) == wanted]
     if snapshot is None or not found:
-        raise Refusal(errno.ENOENT, f"there is no conflict at {text(wanted)!r}")
+        raise Refusal(errno.ENOENT, f"there is no conflict at {text(wanted)!r}: `heliosfs conflicts` lists them")
     what = f"{text(wanted)} as {how}"
     settle = _settling(branch, snapshot, found)
     if how != THEIRS:

@@ -9,6 +9,9 @@ from heliosfs.base.limits import NAME_BYTES_MAX
 AUTO = b".auto"
 """No snapshot can be called so: the directory of the states that are kept by themselves is."""
 
+NOW = "now"
+"""Nothing can be called so: the present state is."""
+
 
 def text(name: bytes) -> str:
     """A name as it stands in messages and in the log."""
@@ -16,10 +19,17 @@ def text(name: bytes) -> str:
 
 
 def check_snapshot_name(name: bytes, taken: Container[bytes]) -> None:
-    """The same for a snapshot."""
-    check_name(name, taken)
+    """Refuse what cannot be the name of a new snapshot."""
+    check_branch_name(name, taken)
     if name == AUTO:
         raise Refusal(errno.EEXIST, f"{text(name)} is the directory of the states that are kept by themselves")
+
+
+def check_branch_name(name: bytes, taken: Container[bytes]) -> None:
+    """The same for a branch."""
+    check_name(name, taken)
+    if name == NOW.encode():
+        raise Refusal(errno.EEXIST, f"{text(name)} is what the present state is called: choose another name")
 
 
 def check_name(name: bytes, taken: Container[bytes]) -> None:

@@ -19,13 +19,12 @@ from heliosfs.base.errors import Refusal
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import refs
 from heliosfs.volume.branch import Branch
-from heliosfs.volume.naming import AUTO
+from heliosfs.volume.naming import AUTO, NOW
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.refs import branch_key
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.time_machine import is_kept
 
-NOW = "now"
 _AGO = re.compile(r"(\d+)\s*(second|minute|hour|day|week|month|year)s?\s+ago")
 _DAY = 86400
 _SECONDS = {

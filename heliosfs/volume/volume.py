@@ -54,7 +54,7 @@ from heliosfs.volume.flush import (
     POSITION_KEY,
     Flush,
 )
-from heliosfs.volume.naming import check_name, check_snapshot_name, text
+from heliosfs.volume.naming import check_branch_name, check_snapshot_name, text
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.pointing import point
 from heliosfs.volume.refs import (
@@ -274,7 +274,7 @@ class Volume:
         """A new branch, a child of the source (or of the snapshot's branch), with the source's state. O(1)."""
         parent = source if isinstance(source, Branch) else source.branch
         parent.check_there()
-        check_name(name, parent.children)
+        check_branch_name(name, parent.children)
         transaction = Transaction(self.registry)
         if empty:
             base = 0
@@ -314,7 +314,7 @@ class Volume:
     def rename_branch(self, parent: Branch, old: bytes, new: bytes, caller: Caller) -> None:
         """Give a branch another name."""
         branch = self._child(parent, old)
-        check_name(new, parent.children)
+        check_branch_name(new, parent.children)
         transaction = Transaction(self.registry)
         transaction.put(branch_key(branch.id), refs.encode(replace(branch.record, name=new)))
         transaction.commit("branch.rename", f"{text(old)} to {text(new)}", caller, parent.id)

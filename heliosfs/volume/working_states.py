@@ -15,7 +15,7 @@ from heliosfs.view.inode import Caller
 from heliosfs.volume import refs, states
 from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.draft import frozen
-from heliosfs.volume.naming import AUTO, text
+from heliosfs.volume.naming import AUTO, NOW, text
 from heliosfs.volume.refs import SnapshotRecord, timed_key
 from heliosfs.volume.registry import Registry
 from heliosfs.volume.time_machine import WORKING, name_of
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 def show(registry: Registry, branch: Branch, word: str, caller: Caller) -> Place:
     """A directory with the state that a word means, seen from a branch."""
     name = os.fsencode(word)
-    if word != states.NOW:
+    if word != NOW:
         if name in branch.snapshots:
             return _named(b"", branch.snapshots[name])
         if name in branch.children:

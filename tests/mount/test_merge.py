@@ -88,6 +88,19 @@ def test_conflicts_are_ordinary_files_until_they_are_settled(volume: MountedVolu
     assert (child / "f").read_text() == TEXT + "theirs" and (child / "g").read_text() == "both"
 
 
+def test_paths_are_given_in_any_way(volume: MountedVolume, child: Path) -> None:
+    for tree in (volume.path, child):
+        for name in "xyz":
+            (tree / name).write_text(str(tree))
+    heliosfs("merge", volume.path, "child", "--strategy", "theirs", "--", "./z")
+    assert (volume.path / "z").read_text() == str(child)
+    merged(volume, "child", status=1)
+    for path in (volume.path / "x", ".//y"):
+        heliosfs("resolve", volume.path, path, "--theirs")
+    assert heliosfs("conflicts", volume.path) == "" and (volume.path / "x").read_text() == str(child)
+    assert "outside of the tree" in heliosfs("resolve", volume.path, volume.path.parent / "x", "--ours", status=1)
+
+
 def test_by_plain_file_calls(volume: MountedVolume, child: Path) -> None:
     verb = volume.path / ".heliosfs" / "merge"
     (child / "new").write_text("new")

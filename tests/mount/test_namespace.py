@@ -323,6 +323,18 @@ def test_snapshots_are_renamed(root: Path) -> None:
         os.rename(root / ".snapshots" / "one", root / ".snapshots" / "four")
 
 
+@pytest.mark.parametrize(("names", "verb"), [(".snapshots", "snapshot"), (".branches", "branch")])
+def test_nothing_is_called_as_the_present_state_is(root: Path, names: str, verb: str) -> None:
+    """`heliosfs restore . now` would go to the present state, and so do nothing, without a word."""
+    (root / names / "s").mkdir()
+    with fails(errno.EEXIST):
+        (root / names / "now").mkdir()
+    with fails(errno.EEXIST):
+        os.rename(root / names / "s", root / names / "now")
+    assert "choose another name" in heliosfs(verb, "create", root, "now", status=1)
+    assert os.listdir(root / names) == ["s"]
+
+
 def test_names_of_snapshots_are_taken_once(root: Path) -> None:
     (root / ".snapshots" / "s").mkdir()
     with fails(errno.EEXIST):
