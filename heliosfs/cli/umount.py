@@ -10,6 +10,7 @@ import click
 from heliosfs.base.errors import HeliosError
 from heliosfs.base.quoting import shown
 from heliosfs.cli.options import mountpoint as mountpoint_argument
+from heliosfs.cli.output import user
 from heliosfs.daemon import mounts
 from heliosfs.daemon.holders import Holder, all_with_open, has_open, holders, keepers
 
@@ -38,6 +39,9 @@ def command(mountpoint: str, lazy: bool) -> None:
     mount = mounts.mount_around(mountpoint)
     if mount is None:
         raise HeliosError(f"{shown(mountpoint)} is not in a HeliosFS mount; `heliosfs status` lists them")
+    if os.geteuid() not in (0, mount.user_id):
+        owner = user(mount.user_id)
+        raise HeliosError(f"{shown(mount.mountpoint)} was mounted by {owner}: only {owner} and root can unmount it")
     # Not to be one of those who keep it busy ourselves.
     os.chdir("/")
     lock = os.path.join(mount.store, "lock")

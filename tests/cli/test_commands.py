@@ -10,6 +10,7 @@ import pytest
 from click.shell_completion import shell_complete
 
 from heliosfs.cli import main
+from heliosfs.daemon import mounts
 
 from .conftest import Fake, Run
 
@@ -237,6 +238,15 @@ def test_umount_of_what_is_not_mounted(run: Run, tmp_path: Path) -> None:
     outcome = run("umount", str(tmp_path))
     assert outcome.code == 1
     assert "is not in a HeliosFS mount" in outcome.error
+
+
+def test_umount_of_what_another_user_mounted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = mounts.Mount("/m", mounts.TYPE, "/s", 1, NOBODY_KNOWS, read_only=False, whole=True)
+    monkeypatch.setattr(mounts, "mount_around", lambda path: mount)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    outcome = run("umount", "/m")
+    assert outcome.code == 1
+    assert f"/m was mounted by {NOBODY_KNOWS}: only {NOBODY_KNOWS} and root can unmount it" in outcome.error
 
 
 def test_fsck_of_what_is_no_store(run: Run, tmp_path: Path) -> None:
