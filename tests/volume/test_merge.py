@@ -778,6 +778,38 @@ def test_a_strategy_decides(fresh: Volume, make: Callable[[Pair], None], strateg
         assert not exists(pair.ours, path)
 
 
+def edited_and_replaced_by_a_directory(pair: Pair) -> None:
+    put(pair.ours, b"f", edited(3))
+    remove(pair.theirs, b"f")
+    put(pair.theirs, b"f/in", b"theirs")
+
+
+def renamed_to_where_they_put_something(pair: Pair) -> None:
+    move(pair.ours, b"d/g", b"f2")
+    remove(pair.theirs, b"d/g")
+    put(pair.theirs, b"f2", b"theirs")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("make", "path"), [(edited_and_replaced_by_a_directory, b"f"), (renamed_to_where_they_put_something, b"f2")]
+)
+def test_two_conflicts_at_one_path_are_settled_together(
+    fresh: Volume, make: Callable[[Pair], None], path: bytes, at_once: bool
+) -> None:
+    pair = pair_of(fresh, b"f", b"d/g", b"c/h")
+    make(pair)
+    before = shown(pair.ours)
+    report = pair.merge(strategy="theirs" if at_once else None)
+    found = report.decided if at_once else report.conflicts
+    assert [(each.kind, each.ours) for each in found] == [("deleted by them", path), ("both added", path)]
+    if not at_once:
+        assert shown(pair.ours) == before
+        pair.resolve(path, "theirs")
+    assert not fresh.conflicts(pair.main)
+    check_taken(pair, path, path)
+
+
 def test_several_conflicts_are_settled_one_by_one(fresh: Volume) -> None:
     pair = pair_of(fresh, b"f", b"d/g", b"c/h")
     conflict_content(pair)
