@@ -7,7 +7,7 @@ one holds the conflicts. They go when the last conflict is settled.
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from stat import S_IFMT, S_IFREG, S_IMODE
 from typing import Any, Final
 
@@ -121,7 +121,7 @@ def resolve(registry: Registry, branch: Branch, path: bytes, how: str, caller: C
         return set()
     draft = Draft(registry, branch)
     theirs = Taker(draft.view, Reader(registry.engine, snapshot.state))
-    for conflict in found:
+    for conflict in in_order_of_taking(found):
         theirs.take(conflict)
     return draft.commit("resolve", what, caller, also=settle)
 
@@ -162,6 +162,15 @@ def copy_attributes(view: View, inode: Inode, reader: Reader, ino: int) -> None:
         view.set_xattr(inode, name, value)
 
 
+_TAKEN: Final = {RENAMED: 1, DELETED_BY_THEM: 2, BOTH_ADDED: 3, DELETED_BY_US: 3}
+
+
+def in_order_of_taking(found: Iterable[ConflictRecord]) -> list[ConflictRecord]:
+    """Conflicts in the order in which their side is taken: what is about a file itself as long as it is where it was,
+    then what moves it away, what removes it, and what puts another one there."""
+    return sorted(found, key=lambda each: _TAKEN.get(each.kind, 0))
+
+
 class Taker:
     """Takes their side of conflicts into a view."""
 
@@ -172,6 +181,8 @@ class Taker:
     def take(self, conflict: ConflictRecord) -> None:
         """Make of one conflict what they have. A refusal has changed nothing but to make directories."""
         ours = None if conflict.ours is None else self._find(conflict.ours)
+        if ours is not None and self._is_theirs(conflict, ours):
+            ours = None
         if conflict.theirs is None:
             if ours is not None:
                 self._remove_theirs(conflict)
@@ -188,6 +199,11 @@ class Taker:
             copy_attributes(self._view, ours, self._theirs, ino)
         else:
             self._put(self._view.resolve(_above(conflict.ours)), _name(conflict.ours), ino)
+
+    def _is_theirs(self, conflict: ConflictRecord, found: Inode) -> bool:
+        """Whether what is found where ours was is what they have there, put there for another conflict."""
+        assert conflict.ours is not None
+        return conflict.ours != conflict.theirs and self._theirs.find(conflict.ours) == found.ino
 
     def _remove_theirs(self, conflict: ConflictRecord) -> None:
         """Remove what they removed, and the directories above it that they have not got either."""

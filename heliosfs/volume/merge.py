@@ -23,7 +23,7 @@ from heliosfs.volume import refs
 from heliosfs.volume.ancestry import common_base, with_merge
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.changes import Change, changes_in_steps, json_in_steps
-from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, open_merge, theirs_name
+from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, in_order_of_taking, open_merge, theirs_name
 from heliosfs.volume.conflicts import as_json as conflict_as_json
 from heliosfs.volume.draft import Draft, frozen
 from heliosfs.volume.reader import Reader
@@ -175,14 +175,14 @@ def _decide(report: Report, strategy: str | None, theirs: Taker) -> None:
     """Decide the conflicts by the strategy. Where theirs is not possible the conflict stays open."""
     if strategy is None:
         return
-    found, report.conflicts = report.conflicts, []
-    for conflict in found:
+    found, impossible = report.conflicts, []
+    for conflict in in_order_of_taking(found) if strategy == THEIRS else ():
         try:
-            if strategy == THEIRS:
-                theirs.take(conflict)
-            report.decided.append(conflict)
+            theirs.take(conflict)
         except Refusal:
-            report.conflicts.append(conflict)
+            impossible.append(conflict)
+    report.decided = [conflict for conflict in found if conflict not in impossible]
+    report.conflicts = [conflict for conflict in found if conflict in impossible]
 
 
 def _commit(

@@ -143,13 +143,7 @@ class ThreeWay:
                 paths = [path or b"." for path in self.view.paths(ino)]
                 ours = hint if hint in paths else paths[0]
             found.append(ConflictRecord(kind, ours, base, theirs))
-        # Those at one path are settled together in this order: what they deleted goes before what they put there comes.
-        return sorted(
-            found,
-            key=lambda each: (
-                each.ours or each.theirs or b"", each.kind == RENAMED, each.theirs is not None, each.kind,
-            ),
-        )  # fmt: skip
+        return sorted(found, key=lambda each: (each.ours or each.theirs or b"", each.kind == RENAMED, each.kind))
 
     def _conflict(self, kind: str, ino: int | None, at: _At) -> None:
         """Note a conflict about an inode of ours, or about something that we do not have."""
