@@ -62,10 +62,16 @@ def _described(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("branches", str(result["branches"])),
         *([("base", _base(result["base"]))] if result.get("base") else []),
         *[("base changed", f"{shown(path)}: {why}") for path, why in changed.items()],
-        *([("last", ", ".join(f"{name} {text}" for name, text in output.readable(last)))] if last else []),
+        *([("last", _last(last))] if last else []),
         *([("slower without", ", ".join(absent))] if absent else []),
         *[("trouble", shown(trouble)) for trouble in result.get("troubles", ())],
     ]
+
+
+def _last(report: dict[str, Any]) -> str:
+    """What the last restore, undo or merge did; of lists how long they are."""
+    brief = {name: len(value) if isinstance(value, list) else value for name, value in report.items()}
+    return ", ".join(f"{name} {text}" for name, text in output.readable(brief))
 
 
 def _base(base: dict[str, Any]) -> str:

@@ -152,7 +152,7 @@ def test_status_of_one_mount(run: Run, fake: Fake) -> None:
         "snapshot": None,
         "snapshots": 2,
         "branches": 0,
-        "last": {"verb": "undo", "what": "restore x"},
+        "last": {"verb": "merge", "branch": "x", "changes": 2, "conflicts": [{"path": "f"}], "decided": []},
     }
     assert run("status", "/m").output.splitlines() == [
         "mountpoint      /m",
@@ -162,7 +162,7 @@ def test_status_of_one_mount(run: Run, fake: Fake) -> None:
         "tree            the branch a/b",
         "snapshots       2",
         "branches        0",
-        "last            verb undo, what restore x",
+        "last            verb merge, branch x, changes 2, conflicts 1, decided 0",
         "slower without  own mount",
     ]
 
