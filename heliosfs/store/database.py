@@ -221,6 +221,11 @@ class Database:
             self._let_go()
             if as_system_error(failure).errno == errno.ENOSPC:
                 raise no_room(self.path) from failure
+            if self.path.exists() and not os.access(self.path, os.W_OK):
+                raise HeliosError(
+                    f"the database in {self.path} cannot be opened, not even for reading, where nothing can be written "
+                    f"({failure}): make that possible, or copy the store to where it is"
+                ) from failure
             raise damaged(self.path, str(failure)) from failure
         self._check_synced()
 

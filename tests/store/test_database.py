@@ -234,6 +234,15 @@ def test_a_damaged_or_missing_file_of_the_database_is_refused_with_a_way_out(tmp
         Database(tmp_path / "db")
 
 
+def test_where_nothing_can_be_written_no_damage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database(tmp_path / "db").close()
+    (tmp_path / "db" / "CURRENT").write_bytes(b"cannot be opened")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(HeliosError, match="where nothing can be written .* copy the store") as told:
+        Database(tmp_path / "db", read_only=True)
+    assert "backup" not in str(told.value)
+
+
 def test_after_a_failed_write_the_database_is_opened_anew(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
