@@ -116,7 +116,7 @@ def release(mountpoint: str, names: tuple[str, ...]) -> None:
         call(mountpoint, "snapshot.release", name=name)
 
 
-@command.command()
+@command.command(short_help="Drop snapshots; `heliosfs undo` brings back the last one.")
 @mountpoint
 @click.argument("names", metavar="NAME...", type=NAME, nargs=-1, required=True, shell_complete=SNAPSHOTS)
 def delete(mountpoint: str, names: tuple[str, ...]) -> None:

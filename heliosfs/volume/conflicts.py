@@ -177,6 +177,8 @@ class Taker:
     def __init__(self, view: View, theirs: Reader) -> None:
         self._view = view
         self._theirs = theirs
+        self._moved: set[int] = set()
+        """What is where they have it, also if it has another number there."""
 
     def take(self, conflict: ConflictRecord) -> None:
         """Make of one conflict what they have. A refusal has changed nothing but to make directories."""
@@ -203,7 +205,9 @@ class Taker:
     def _is_theirs(self, conflict: ConflictRecord, found: Inode) -> bool:
         """Whether what is found where ours was is what they have there, put there for another conflict."""
         assert conflict.ours is not None
-        return conflict.ours != conflict.theirs and self._theirs.find(conflict.ours) == found.ino
+        if conflict.ours == conflict.theirs:
+            return False
+        return found.ino in self._moved or self._theirs.find(conflict.ours) == found.ino
 
     def _remove_theirs(self, conflict: ConflictRecord) -> None:
         """Remove what they removed, and the directories above it that they have not got either."""
@@ -232,6 +236,7 @@ class Taker:
         if there is not None:
             self._remove(parent, _name(new))
         self._view.rename(source, _name(old), parent, _name(new))
+        self._moved.add(ours.ino)
 
     def _is_in(self, directory: Inode, above: Inode) -> bool:
         while directory is not above and directory.ino != ROOT_INO:

@@ -801,6 +801,16 @@ def edited_and_replaced_by_another(pair: Pair) -> None:
     move(pair.theirs, b"f", b"d/g")
 
 
+def test_what_was_moved_over_a_deleted_file_stays_also_if_we_replaced_it(fresh: Volume) -> None:
+    pair = pair_of(fresh, b"f", b"d/g")
+    put(pair.ours, b"f", edited(3))
+    save(pair.ours, b"d/g", TEXT)
+    move(pair.theirs, b"d/g", b"f")
+    report = pair.merge(strategy="theirs")
+    assert sorted(each.kind for each in report.decided) == ["deleted by them", "renamed"]
+    assert contents(pair.ours) == contents(pair.theirs)
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize(
     ("make", "kinds"),
