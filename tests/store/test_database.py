@@ -238,7 +238,7 @@ def test_where_nothing_can_be_written_no_damage_is_told(tmp_path: Path, monkeypa
     Database(tmp_path / "db").close()
     (tmp_path / "db" / "CURRENT").write_bytes(b"cannot be opened")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(HeliosError, match="where nothing can be written .* copy the store") as told:
+    with pytest.raises(HeliosError, match="where nothing can be written") as told:
         Database(tmp_path / "db", read_only=True)
     assert "backup" not in str(told.value)
 
