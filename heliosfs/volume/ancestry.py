@@ -4,16 +4,23 @@ A state of a branch contains every earlier state of that branch, so the newest o
 ids grow along the way: what contains a state has a larger id than it.
 """
 
+from typing import Final
+
 from heliosfs.layers.layer import Layer
-from heliosfs.volume.branch import Branch
 from heliosfs.volume.refs import BranchRecord
 from heliosfs.volume.registry import Registry
 
+EARLIER_MERGES_MAX: Final = 64
+"""How many are known of a branch besides the newest one of each other branch."""
 
-def contained(registry: Registry, branch: Branch, state: int) -> dict[int, int]:
+Contained = dict[int, int]
+"""Id of a branch -> the newest state of it that is contained."""
+
+
+def contained(registry: Registry, branch_id: int, state: int) -> Contained:
     """For each branch of which a state contains anything: the newest state of it that is contained."""
-    found: dict[int, int] = {}
-    pending = [(branch.id, state)]
+    found: Contained = {}
+    pending = [(branch_id, state)]
     while pending:
         branch_id, at = pending.pop()
         if found.get(branch_id, 0) >= at:
@@ -28,18 +35,36 @@ def contained(registry: Registry, branch: Branch, state: int) -> dict[int, int]:
     return found
 
 
-def common_base(registry: Registry, ours: tuple[Branch, int], theirs: tuple[Branch, int]) -> Layer | None:
-    """The newest state that is contained in both; None when they have nothing in common."""
-    left, right = contained(registry, *ours), contained(registry, *theirs)
-    states = (min(left[branch_id], right[branch_id]) for branch_id in left.keys() & right.keys())
-    known = [registry.layers[state] for state in states if state in registry.layers]
-    return max(known, key=lambda layer: layer.id, default=None)
+def united(left: Contained, right: Contained) -> Contained:
+    """What a state contains into which two were merged."""
+    return {branch_id: max(left.get(branch_id, 0), right.get(branch_id, 0)) for branch_id in left.keys() | right.keys()}
+
+
+def common_states(registry: Registry, left: Contained, right: Contained) -> list[tuple[Layer, Contained]]:
+    """The states that are contained in both and not in another one of them, the newest first, with what each contains.
+
+    There are several after merges crosswise: when two branches have each taken in the same two states of others.
+    """
+    states = {branch_id: min(left[branch_id], right[branch_id]) for branch_id in left.keys() & right.keys()}
+    known = {branch_id: state for branch_id, state in states.items() if state in registry.layers}
+    found: dict[int, tuple[Layer, Contained]] = {}
+    for branch_id, state in sorted(known.items(), key=lambda item: item[1], reverse=True):
+        if not any(inside.get(branch_id, 0) >= state for _, inside in found.values()):
+            found[state] = registry.layers[state], contained(registry, branch_id, state)
+    return list(found.values())
 
 
 def with_merge(registry: Registry, record: BranchRecord, merge: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    """What was merged into a branch once that was as well; what concerns dropped branches is forgotten."""
-    kept = [each for each in record.merged if each[1] != merge[1] and each[1] in registry.branches]
-    return [*kept, merge]
+    """What was merged into a branch once that was as well; what concerns dropped branches is forgotten.
+
+    Earlier merges of the same branch say what earlier states contain, to which a restore or a fork may go back, or
+    which others have merged.
+    """
+    known = [*(each for each in record.merged if each[1] in registry.branches), merge]
+    newest = {each[1]: each for each in known}
+    earlier = [each for each in known if newest[each[1]] is not each]
+    forgotten = set(earlier[:-EARLIER_MERGES_MAX])
+    return [each for each in known if each not in forgotten]
 
 
 def without_later(record: BranchRecord, state: int) -> list[tuple[int, int, int]]:

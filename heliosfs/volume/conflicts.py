@@ -172,7 +172,7 @@ def in_order_of_taking(found: Iterable[ConflictRecord]) -> list[ConflictRecord]:
 
 
 class Taker:
-    """Takes their side of conflicts into a view."""
+    """Takes their side of conflicts into a view, or the base, whichever it was made with."""
 
     def __init__(self, view: View, theirs: Reader) -> None:
         self._view = view
@@ -208,6 +208,13 @@ class Taker:
         if conflict.ours == conflict.theirs:
             return False
         return found.ino in self._moved or self._theirs.find(conflict.ours) == found.ino
+
+    def take_base(self, conflict: ConflictRecord) -> None:
+        """Make of one conflict what the base has."""
+        if conflict.base is not None:
+            self.take(replace(conflict, theirs=conflict.base))
+        elif conflict.ours is not None and self._find(conflict.ours) is not None:
+            self._remove(self._view.resolve(_above(conflict.ours)), _name(conflict.ours))
 
     def _remove_theirs(self, conflict: ConflictRecord) -> None:
         """Remove what they removed, and the directories above it that they have not got either."""

@@ -1,6 +1,6 @@
 """Merging what a branch changed into another one: one operation, all of it or nothing.
 
-The base is the newest state that both contain: see `ancestry`. What is merged is noted at the target, so that the
+The base is the newest state that both contain: see `merge_base`. What is merged is noted at the target, so that the
 next merge, either way, begins there. A merge of some paths only is not noted: the rest is still to be merged.
 
 A merge is prepared in steps between which requests run: it compares frozen states and writes into a draft. Then it is
@@ -20,12 +20,13 @@ from heliosfs.base.steps import Steps, finish
 from heliosfs.layers.layer import Layer
 from heliosfs.view.inode import Caller
 from heliosfs.volume import refs
-from heliosfs.volume.ancestry import common_base, with_merge
+from heliosfs.volume.ancestry import contained, with_merge
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.changes import Change, changes_in_steps, json_in_steps
 from heliosfs.volume.conflicts import OURS, THEIRS, Taker, base_name, in_order_of_taking, open_merge, theirs_name
 from heliosfs.volume.conflicts import as_json as conflict_as_json
 from heliosfs.volume.draft import Draft, frozen
+from heliosfs.volume.merge_base import MergeBase
 from heliosfs.volume.reader import Reader
 from heliosfs.volume.refs import BranchRecord, ConflictRecord, SnapshotRecord, snapshot_key
 from heliosfs.volume.registry import Registry
@@ -114,12 +115,13 @@ def prepare(
         raise Refusal(errno.EBUSY, OPEN_CONFLICTS)
     theirs = frozen(registry, source)
     draft = Draft(registry, target)
-    found = common_base(registry, (target, draft.before.id), (source, theirs.id))
-    base = found or Layer(0)
     wanted = [path.strip(b"/") or b"." for path in paths]
-    _check_paths(registry, wanted, (base, draft.before, theirs))
     with ExitStack() as held:
-        held.enter_context(registry.holding(base, draft.layer, theirs))
+        held.enter_context(registry.holding(draft.layer, theirs))
+        inside = contained(registry, target.id, draft.before.id), contained(registry, source.id, theirs.id)
+        found = yield from MergeBase(registry, target.view.number, held).find(*inside)
+        base = found or Layer(0)
+        _check_paths(registry, wanted, (base, draft.before, theirs))
         registry.drafts.append(draft.view)
         held.callback(registry.drafts.remove, draft.view)
         report = Report()

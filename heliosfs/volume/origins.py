@@ -39,7 +39,7 @@ def put(
 
 def find(registry: Registry, branches: Iterable[Branch], branch: Branch, directory: str) -> Snapshot:
     """The newest such snapshot of a directory that a branch's state contains, of the branches that are given."""
-    known = contained(registry, branch, branch.view.top.id)
+    known = contained(registry, branch.id, branch.view.top.id)
     found = [
         snapshot
         for each in branches

@@ -31,7 +31,7 @@ class BranchRecord(msgspec.Struct, array_like=True, frozen=True):
     """A branch. `top` is its layer; `base` the state it was forked from; `number` that of its view.
 
     `created` in ns; `parent` is 0 for the main branch. `merged` says what was merged into it: the state that this
-    gave, the other branch's id and its state, the newest one of each branch.
+    gave, the other branch's id and its state: the newest one of each branch, and some of those before.
     """
 
     name: bytes

@@ -19,6 +19,7 @@ from heliosfs.store.store import Store
 from heliosfs.view import acl
 from heliosfs.view.view import View
 from heliosfs.volume import merge as module
+from heliosfs.volume.ancestry import EARLIER_MERGES_MAX
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.merge import Report
 from heliosfs.volume.reader import Reader
@@ -985,6 +986,122 @@ def test_siblings_and_grandchildren(fresh: Volume) -> None:
     assert not pair.merge().conflicts
     assert contents(pair.ours) == {b"f": edited(9, edited(1)), b"g": edited(2)}
     assert not pair.merge(pair.main, brother).changes
+
+
+def test_what_was_taken_back_does_not_come_by_another_way(fresh: Volume) -> None:
+    """Both have merged the same two states, of which neither contains the other."""
+    pair = pair_of(fresh, b"f")
+    put(pair.ours, b"new", b"new")
+    put(pair.ours, b"f", edited(3))
+    brother = fresh.fork(pair.main, b"brother", CALLER)
+    put(pair.theirs, b"g", b"g")
+    pair.merge()
+    pair.merge(pair.child, brother)
+    remove(pair.ours, b"new")
+    put(pair.ours, b"f", TEXT)
+    held = len(fresh.registry.layers)
+    assert not pair.merge().conflicts
+    assert contents(pair.ours) == {b"f": TEXT, b"g": b"g"}
+    fresh.registry.sweep()
+    assert len(fresh.registry.layers) <= held + 2 and not fresh.registry.drafts
+
+
+def test_what_was_settled_differently_is_open_again(fresh: Volume) -> None:
+    """The states that both have merged conflict, and each side has settled that in its way."""
+    pair = pair_of(fresh, b"f", b"h")
+    put(pair.ours, b"f", b"ours")
+    put(pair.ours, b"both", b"ours")
+    remove(pair.ours, b"h")
+    brother = fresh.fork(pair.main, b"brother", CALLER)
+    put(pair.theirs, b"f", b"theirs")
+    put(pair.theirs, b"both", b"theirs")
+    put(pair.theirs, b"h", b"theirs")
+    for view, name in ((brother.view, b"of brother"), (pair.theirs, b"of child")):
+        put(view, name)
+    pair.merge(strategy="ours")
+    pair.merge(pair.child, brother, strategy="ours")
+    pair.merge()
+    assert pair.kinds() == [
+        ("both added", b"both", None, b"both"), ("content", b"f", b"f", b"f"), ("deleted by us", None, b"h", b"h"),
+    ]  # fmt: skip
+
+
+def test_a_state_between_two_merges_contains_the_first(fresh: Volume) -> None:
+    pair = pair_of(fresh, b"f")
+    put(pair.theirs, b"new", b"new")
+    pair.merge()
+    remove(pair.ours, b"new")
+    fresh.snapshot(pair.main, b"between", CALLER)
+    put(pair.theirs, b"f", edited(3))
+    pair.merge()
+    fresh.restore(pair.main, "between", CALLER)
+    assert contents(pair.ours) == {b"f": TEXT}
+    assert not pair.merge().conflicts
+    assert contents(pair.ours) == {b"f": edited(3)}
+
+
+def test_few_of_many_merges_are_remembered(fresh: Volume) -> None:
+    pair = pair_of(fresh, b"f")
+    put(pair.ours, b"mine", b"mine")
+    fresh.merge(pair.child, pair.main, CALLER)
+    for number in range(EARLIER_MERGES_MAX + 10):
+        put(pair.theirs, b"f", edited(number % 20))
+        assert not fresh.merge(pair.main, pair.child, CALLER).conflicts
+    merged = fresh.main.record.merged
+    assert len(merged) == EARLIER_MERGES_MAX + 1 and merged == sorted(merged)
+
+
+LATERAL_KINDS = ("line", "file", "file", "move", "merge", "merge")
+LATERAL: st.SearchStrategy[list[tuple[str, int, int]]] = st.lists(
+    st.tuples(st.sampled_from(LATERAL_KINDS), PICK, PICK), max_size=40
+)
+
+
+@SETTINGS
+@given(parents=st.lists(PICK, min_size=4, max_size=4), steps=LATERAL)
+def test_what_each_does_with_its_own_is_merged_whichever_way(
+    parents: list[int], steps: list[tuple[str, int, int]]
+) -> None:
+    """Each branch changes a line, a file and the place of that file which no other changes. Then there are no
+    conflicts, and of each there is the newest that is in any of the states that were merged."""
+    with new_volume() as volume:
+        branches = [volume.main]
+        states = [[(0, 0, 0)] * (len(parents) + 1)]
+        put(volume.main.view, b"shared", lines_of(states[0]))
+        for number, pick in enumerate(parents, 1):
+            parent = pick % number
+            branches.append(volume.fork(branches[parent], b"%d" % number, CALLER))
+            states.append(list(states[parent]))
+        for version, (kind, pick, other) in enumerate(steps, 1):
+            who, whom = pick % len(branches), other % len(branches)
+            view, state = branches[who].view, states[who]
+            line, file, place = state[who]
+            if kind == "line":
+                state[who] = (version, file, place)
+                put(view, b"shared", lines_of(state))
+            elif kind == "file" and file > 0 and other % 3 == 0:
+                remove(view, b"%d/at-%d" % (who, place))
+                state[who] = (line, -version, place)
+            elif kind == "file":
+                put(view, b"%d/at-%d" % (who, place), b"%d" % version)
+                state[who] = (line, version, place)
+            elif kind == "move" and file > 0:
+                move(view, b"%d/at-%d" % (who, place), b"%d/at-%d" % (who, version))
+                state[who] = (line, file, version)
+            elif kind == "merge" and who != whom:
+                assert not volume.merge(branches[who], branches[whom], CALLER).conflicts
+                for number, (mine, their) in enumerate(zip(list(state), states[whom], strict=True)):
+                    newest = max(mine[1], their[1], key=abs)
+                    state[number] = (max(mine[0], their[0]), newest, max(mine[2], their[2]))
+            found = contents(view)
+            assert found.pop(b"shared") == lines_of(state)
+            assert found == {
+                b"%d/at-%d" % (number, each[2]): b"%d" % each[1] for number, each in enumerate(state) if each[1] > 0
+            }
+
+
+def lines_of(state: list[tuple[int, int, int]]) -> bytes:
+    return b"".join(b"%d\n-\n-\n" % line for line, _, _ in state)
 
 
 def test_a_merge_that_was_undone_or_rolled_back_can_be_done_again(fresh: Volume) -> None:
