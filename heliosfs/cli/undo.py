@@ -16,7 +16,8 @@ def command(mountpoint: str, operation: int | None, as_json: bool) -> None:
     """Take back the last operation on the tree at MOUNTPOINT, or the one numbered OPERATION in its log.
 
     An undo is an operation itself and can be undone. Deleted snapshots and branches come back, and a tree that was
-    rolled back or merged into is as it was before, until `heliosfs log` no longer has the operation.
+    rolled back or merged into is as it was before, without what was changed since, until `heliosfs log` no longer has
+    the operation.
 
     \b
     Examples:
