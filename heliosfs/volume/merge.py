@@ -153,6 +153,10 @@ def _fill(
     report.conflicts = yield from three_way.run()
     _decide(report, strategy, Taker(draft.view, Reader(registry.engine, theirs)))
     report.changes = yield from changes_in_steps(registry.engine, draft.before, draft.layer)
+    if draft.layer.empty and (report.conflicts or report.decided) and not wanted:
+        # Ours stays everywhere. It is another state all the same: the one before, which a snapshot or a branch may
+        # have as well, has settled nothing.
+        draft.view.set_attributes(draft.view.root)
 
 
 def as_json(report: Report, target: Branch) -> Steps[dict[str, Any]]:

@@ -1040,6 +1040,25 @@ def test_a_state_between_two_merges_contains_the_first(fresh: Volume) -> None:
     assert contents(pair.ours) == {b"f": edited(3)}
 
 
+@pytest.mark.parametrize("strategy", ["ours", None])
+def test_the_state_before_a_merge_that_left_all_as_it_was_has_not_merged(fresh: Volume, strategy: str | None) -> None:
+    pair = pair_of(fresh, b"f")
+    put(pair.ours, b"f", b"ours")
+    put(pair.theirs, b"f", b"theirs")
+    brother = fresh.fork(pair.main, b"brother", CALLER)
+    fresh.snapshot(pair.main, b"before", CALLER)
+    pair.merge(strategy=strategy)
+    if strategy is None:
+        pair.resolve(b"f", "ours")
+    assert contents(pair.ours) == {b"f": b"ours"}
+    assert not pair.merge().number, "it is settled"
+    assert pair.merge(brother, strategy="theirs").number
+    assert read(brother.view, b"f") == b"theirs"
+    fresh.restore(pair.main, "before", CALLER)
+    assert pair.merge(strategy="theirs").number
+    assert read(pair.ours, b"f") == b"theirs"
+
+
 def test_few_of_many_merges_are_remembered(fresh: Volume) -> None:
     pair = pair_of(fresh, b"f")
     put(pair.ours, b"mine", b"mine")
