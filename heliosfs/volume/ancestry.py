@@ -6,7 +6,10 @@ ids grow along the way: what contains a state has a larger id than it.
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from heliosfs.layers.layer import Layer
+from heliosfs.volume.branch import Branch
 from heliosfs.volume.refs import BranchRecord
 from heliosfs.volume.registry import Registry
 
@@ -65,6 +68,16 @@ def with_merge(registry: Registry, record: BranchRecord, merge: tuple[int, int, 
     earlier = [each for each in known if newest[each[1]] is not each]
     forgotten = set(earlier[:-EARLIER_MERGES_MAX])
     return [each for each in known if each not in forgotten]
+
+
+def with_taken_over(registry: Registry, branch: Branch, state: Layer, top: int) -> list[tuple[int, int, int]]:
+    """What is merged into a branch that goes to a state: what was merged into that, and, where it is the state of a
+    child, the child as well. `top` is the layer in which the branch goes on."""
+    merged = without_later(branch.record, state.id)
+    for child in branch.children.values():
+        if child.view.top.below is state or any(each.state is state for each in child.snapshots.values()):
+            merged = with_merge(registry, replace(branch.record, merged=merged), (top, child.id, state.id))
+    return merged
 
 
 def without_later(record: BranchRecord, state: int) -> list[tuple[int, int, int]]:

@@ -118,7 +118,8 @@ def prepare(
     wanted = [path.strip(b"/") or b"." for path in paths]
     with ExitStack() as held:
         held.enter_context(registry.holding(draft.layer, theirs))
-        inside = contained(registry, target.id, draft.before.id), contained(registry, source.id, theirs.id)
+        # All that was merged so far, also into a state that is another branch's as well.
+        inside = contained(registry, target.id, draft.layer.id), contained(registry, source.id, source.view.top.id)
         found = yield from MergeBase(registry, target.view.number, held).find(*inside)
         base = found or Layer(0)
         _check_paths(registry, wanted, (base, draft.before, theirs))

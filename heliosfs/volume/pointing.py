@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import refs
-from heliosfs.volume.ancestry import without_later
+from heliosfs.volume.ancestry import with_taken_over
 from heliosfs.volume.branch import Branch
 from heliosfs.volume.difference import touched_inodes
 from heliosfs.volume.refs import branch_key
@@ -30,9 +30,10 @@ def point(
         before = before.below
     else:
         transaction.freeze_layer(before.id)
+    top = transaction.new_layer(target.id)
     if merged is None:
-        merged = without_later(branch.record, target.id)
-    record = replace(branch.record, top=transaction.new_layer(target.id), merged=merged)
+        merged = with_taken_over(registry, branch, target, top)
+    record = replace(branch.record, top=top, merged=merged)
     ref = branch_key(branch.id)
     transaction.set(ref, refs.encode(record))
     shown = replace(branch.record, top=before.id)

@@ -1059,6 +1059,29 @@ def test_the_state_before_a_merge_that_left_all_as_it_was_has_not_merged(fresh: 
     assert read(pair.ours, b"f") == b"theirs"
 
 
+@pytest.mark.parametrize("state", ["child", "child@s"])
+def test_what_a_tree_took_over_by_a_restore_is_merged(fresh: Volume, state: str) -> None:
+    pair = pair_of(fresh, b"f", b"mine")
+    put(pair.theirs, b"f", edited(3))
+    put(pair.theirs, b"new", b"new")
+    put(pair.theirs, b"passing", b"passing")
+    remove(pair.theirs, b"mine")
+    fresh.snapshot(pair.child, b"s", CALLER)
+    fresh.restore(pair.main, state, CALLER)
+    remove(pair.theirs, b"passing")
+    assert pair.merge().number and sorted(contents(pair.ours)) == [b"f", b"new"], "also while ours is as it was there"
+    fresh.restore(pair.main, state, CALLER)
+    remove(pair.ours, b"new")
+    put(pair.ours, b"f", edited(3, TEXT.replace(b"line 3", b"better")))
+    put(pair.theirs, b"g", b"g")
+    before = read(pair.ours, b"f")
+    assert not pair.merge().conflicts
+    assert contents(pair.ours) == {b"f": before, b"g": b"g"}
+    fresh.undo(pair.main, CALLER)
+    fresh.undo(pair.main, CALLER)
+    assert fresh.main.record.merged[-1][1] == pair.child.id
+
+
 def test_few_of_many_merges_are_remembered(fresh: Volume) -> None:
     pair = pair_of(fresh, b"f")
     put(pair.ours, b"mine", b"mine")
