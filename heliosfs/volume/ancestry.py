@@ -70,14 +70,15 @@ def with_merge(registry: Registry, record: BranchRecord, merge: tuple[int, int, 
     return [each for each in known if each not in forgotten]
 
 
-def with_taken_over(registry: Registry, branch: Branch, state: Layer, top: int) -> list[tuple[int, int, int]]:
-    """What is merged into a branch that goes to a state: what was merged into that, and, where it is the state of a
-    child, the child as well. `top` is the layer in which the branch goes on."""
-    merged = without_later(branch.record, state.id)
-    for child in branch.children.values():
-        if child.view.top.below is state or any(each.state is state for each in child.snapshots.values()):
-            merged = with_merge(registry, replace(branch.record, merged=merged), (top, child.id, state.id))
-    return merged
+def with_taken_over(
+    registry: Registry, record: BranchRecord, source: Branch | None, state: int, top: int
+) -> list[tuple[int, int, int]]:
+    """What is merged into a branch that goes to a state: what was merged into that, and, if it is the state of another
+    branch, the `source`, that one as well. `top` is the layer in which the branch goes on."""
+    merged = without_later(record, state)
+    if source is None:
+        return merged
+    return with_merge(registry, replace(record, merged=merged), (top, source.id, state))
 
 
 def without_later(record: BranchRecord, state: int) -> list[tuple[int, int, int]]:

@@ -59,7 +59,8 @@ class MergeBase:
             working.callback(registry.drafts.remove, view)
             conflicts = yield from ThreeWay(view, below, first, second).run()
             taker = Taker(view, Reader(registry.engine, below))
-            for conflict in conflicts:
+            # What is not in the base goes first: something else may come back to where it is.
+            for conflict in sorted(conflicts, key=lambda each: each.base is not None):
                 with suppress(Refusal):
                     taker.take_base(conflict)
         transaction = Transaction(registry)

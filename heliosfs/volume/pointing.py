@@ -17,11 +17,13 @@ def point(
     transaction: Transaction,
     branch: Branch,
     target: Layer,
+    source: Branch | None = None,
     merged: list[tuple[int, int, int]] | None = None,
 ) -> tuple[Layer, set[int]]:
     """Let `transaction` point a branch at a state; the state it has now and the inodes that may differ.
 
-    `merged` is what was merged into that state, if it is known.
+    `source` is the other branch whose state it is, if it is one's. `merged` is what was merged into that state, if it
+    is known.
     """
     assert target.frozen
     branch.check_there()
@@ -32,7 +34,7 @@ def point(
         transaction.freeze_layer(before.id)
     top = transaction.new_layer(target.id)
     if merged is None:
-        merged = with_taken_over(registry, branch, target, top)
+        merged = with_taken_over(registry, branch.record, source, target.id, top)
     record = replace(branch.record, top=top, merged=merged)
     ref = branch_key(branch.id)
     transaction.set(ref, refs.encode(record))

@@ -18,7 +18,7 @@ from heliosfs.base.clock import now
 from heliosfs.base.errors import Refusal
 from heliosfs.layers.layer import Layer
 from heliosfs.volume import refs
-from heliosfs.volume.branch import Branch
+from heliosfs.volume.branch import Branch, Snapshot
 from heliosfs.volume.naming import AUTO, NOW
 from heliosfs.volume.operations import Operation
 from heliosfs.volume.refs import branch_key
@@ -37,18 +37,9 @@ def find(registry: Registry, branch: Branch, text: str) -> Layer:
     """The layer of a state; a mutable one for `now` and for branches. ENOENT or EINVAL when there is none."""
     if text == NOW:
         return branch.view.top
-    name = os.fsencode(text)
-    if name in branch.snapshots:
-        return branch.snapshots[name].state
-    if name in branch.children:
-        return branch.children[name].view.top
-    timed = branch.timed.get(name.removeprefix(AUTO + b"/"))
-    if timed is not None:
-        return timed.state
-    if b"@" in name:
-        child, _, snapshot = name.rpartition(b"@")
-        if child in branch.children and snapshot in branch.children[child].snapshots:
-            return branch.children[child].snapshots[snapshot].state
+    named = _named(branch, text)
+    if named is not None:
+        return named.view.top if isinstance(named, Branch) else named.state
     if text.startswith("op:") and text[3:].isdigit():
         return _before_operation(registry, branch, int(text[3:]))
     moment = parse_time(text)
@@ -58,6 +49,24 @@ def find(registry: Registry, branch: Branch, text: str) -> Layer:
         errno.ENOENT,
         f"there is no state {text!r}: give a snapshot, a branch, NAME@SNAPSHOT, op:N, a time, or {NOW}",
     )
+
+
+def branch_of(branch: Branch, state: str | Snapshot) -> Branch | None:
+    """The other branch whose state it is, if it is one's by its name."""
+    named = state if isinstance(state, Snapshot) else _named(branch, state)
+    owner = named.branch if isinstance(named, Snapshot) else named
+    return None if owner is branch else owner
+
+
+def _named(branch: Branch, text: str) -> Branch | Snapshot | None:
+    """What has a name, seen from a branch."""
+    name = os.fsencode(text)
+    found = branch.snapshots.get(name) or branch.children.get(name)
+    found = found or branch.timed.get(name.removeprefix(AUTO + b"/"))
+    child, at, snapshot = name.rpartition(b"@")
+    if found is None and at and child in branch.children:
+        found = branch.children[child].snapshots.get(snapshot)
+    return found
 
 
 def parse_time(text: str) -> int | None:

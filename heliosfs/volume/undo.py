@@ -126,7 +126,7 @@ def _revert_branch(
     target = registry.layers.get(old.top)
     if target is None:
         raise Refusal(errno.ENOENT, "the state before has been collected")
-    return [(branch, *point(registry, transaction, branch, target, old.merged))]
+    return [(branch, *point(registry, transaction, branch, target, merged=old.merged))]
 
 
 def _revert_snapshot(registry: Registry, transaction: Transaction, ref: bytes, before: bytes, after: bytes) -> None:

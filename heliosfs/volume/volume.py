@@ -343,7 +343,7 @@ class Volume:
         if not target.frozen:
             target = self._frozen_top(target)
         transaction = Transaction(self.registry)
-        before, changed = point(self.registry, transaction, branch, target)
+        before, changed = point(self.registry, transaction, branch, target, states.branch_of(branch, state))
         transaction.commit("restore", text(name), caller, branch.id)
         branch.view.switched(before, changed)
         return changed
