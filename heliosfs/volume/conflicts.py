@@ -240,10 +240,22 @@ class Taker:
             return
         if self._is_in(parent, ours) or (there is not None and self._is_in(source, there)):
             raise Refusal(errno.EINVAL, f"{text(old)} cannot be moved to {text(new)}: one is in the other")
-        if there is not None:
-            self._remove(parent, _name(new))
+        self._make_room(parent, _name(new))
         self._view.rename(source, _name(old), parent, _name(new))
         self._moved.add(ours.ino)
+
+    def _make_room(self, parent: Inode, name: bytes) -> None:
+        """Free a name. What we moved here and they have elsewhere goes there, if it can; anything else is removed."""
+        there = self._view.lookup(parent, name)
+        if there is None:
+            return
+        for above, called in self._theirs.names(there.ino):
+            home = self._view.inode(above) if self._has(above) else None
+            if home is not None and self._view.lookup(home, called) is None and not self._is_in(home, there):
+                self._view.rename(parent, name, home, called)
+                self._moved.add(there.ino)
+                return
+        self._remove(parent, name)
 
     def _is_in(self, directory: Inode, above: Inode) -> bool:
         while directory is not above and directory.ino != ROOT_INO:
@@ -252,8 +264,7 @@ class Taker:
 
     def _put(self, parent: Inode, name: bytes, ino: int) -> None:
         """Put one of their files here, over whatever is there, or a directory with all that is in it."""
-        if self._view.lookup(parent, name) is not None:
-            self._remove(parent, name)
+        self._make_room(parent, name)
         pending = [(parent, name, ino)]
         while pending:
             above, called, number = pending.pop()
