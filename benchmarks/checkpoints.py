@@ -275,6 +275,12 @@ class _Crowd:
         for number in range(self._branches):
             os.mkdir(volume.directory / ".branches" / f"b{number}")
 
+    def prepare(self, site: Site) -> None:
+        """What the work in one volume leaves to do would be done beside the work in the other one."""
+        self.volume(site)
+        for place in (site.place, *site.place.beside):
+            place.settle()
+
     def run(self, site: Site) -> Sample:
         top = self.volume(site).directory / ".branches"
         start = time.perf_counter()
@@ -285,7 +291,7 @@ class _Crowd:
 
 def _crowd(name: str, branches: int, against: str = "") -> Work:
     crowd = _Crowd(branches)
-    return Work(name, crowd.run, crowd.volume, checkpoint=True, against=against, where=crowd.volume)
+    return Work(name, crowd.run, crowd.prepare, checkpoint=True, against=against, where=crowd.volume)
 
 
 CHECKPOINTS: Final = (
