@@ -94,6 +94,8 @@ class Layer:
         self.deltas = {}
         self.unflushed, self.unflushed_records = [], 0
         self.touched, self.cleared = set(), set()
+        # They are empty, but a set keeps room for all that it ever held, and states are kept by the thousand.
+        self.uncut, self.based = set(), set()
         self.row_changed = True
 
     def after(self, ino: int) -> "Layer | None":

@@ -1,5 +1,7 @@
 """Folding a delta into the tree below it, against a dictionary of bytes."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +126,18 @@ def test_a_file_of_very_many_extents_changes_in_small_steps() -> None:
         longest, loads = max(longest, store.gets - loads), store.gets
     assert steps.gi_frame is None
     assert longest < 50, "nodes read in one step"
+
+
+def test_a_sealed_layer_keeps_no_room_for_what_it_held() -> None:
+    """A set that is empty again is as large as it ever was, and thousands of states are kept."""
+    tree, _ = new_tree()
+    root = build(tree, OTHERS)
+    layer = Layer(2, Layer(1, None, root))
+    for ino in range(INO, INO + 1000):
+        layer.write(ino, b"inode", 0, 10, ino)
+    layer.freeze()
+    for ino in range(INO, INO + 1000):
+        layer.replace(ino, [(0, 10, CHUNK, digest_of(ino), 0)])
+    layer.seal(finish(seal.seal(tree, layer)))
+    room = sum(sys.getsizeof(getattr(layer, name)) for name in Layer.__slots__)
+    assert room < 4096
