@@ -113,24 +113,25 @@ def resolve(registry: Registry, branch: Branch, path: bytes, how: str, caller: C
     if snapshot is None or not found:
         raise Refusal(errno.ENOENT, f"there is no conflict at {text(wanted)!r}: `heliosfs conflicts` lists them")
     what = f"{text(wanted)} as {how}"
-    settle = _settling(branch, snapshot, found)
+    left = [each for each in snapshot.record.conflicts if each not in found]
     if how != THEIRS:
         transaction = Transaction(registry)
-        settle(transaction)
+        _settling(branch, snapshot, left)(transaction)
         transaction.commit("resolve", what, caller, branch.id)
         return set()
     draft = Draft(registry, branch)
     theirs = Taker(draft.view, Reader(registry.engine, snapshot.state))
+    stood = [theirs.number_of_ours(each) for each in left]
     for conflict in in_order_of_taking(found):
         theirs.take(conflict)
-    return draft.commit("resolve", what, caller, also=settle)
+    left = list(map(theirs.followed, left, stood))
+    return draft.commit("resolve", what, caller, also=_settling(branch, snapshot, left))
 
 
-def _settling(branch: Branch, snapshot: Snapshot, found: list[ConflictRecord]) -> Callable[[Transaction], None]:
-    """Adds to a transaction that these conflicts are settled."""
+def _settling(branch: Branch, snapshot: Snapshot, left: list[ConflictRecord]) -> Callable[[Transaction], None]:
+    """Adds to a transaction that only these conflicts are left."""
 
     def settle(transaction: Transaction) -> None:
-        left = [each for each in snapshot.record.conflicts if each not in found]
         if left:
             record = replace(snapshot.record, conflicts=left)
             transaction.put(snapshot_key(branch.id, snapshot.name), refs.encode(record))
@@ -208,6 +209,18 @@ class Taker:
         if conflict.ours == conflict.theirs:
             return False
         return found.ino in self._moved or self._theirs.find(conflict.ours) == found.ino
+
+    def number_of_ours(self, conflict: ConflictRecord) -> int:
+        """Of the inode that a conflict is about; 0 where we have none."""
+        ours = None if conflict.ours is None else self._find(conflict.ours)
+        return 0 if ours is None else ours.ino
+
+    def followed(self, conflict: ConflictRecord, ino: int) -> ConflictRecord:
+        """A conflict that is still open, about the inode that it was about before others were taken: wherever that has
+        gone, so that it is not mistaken for what has come to its place."""
+        if not ino or self.number_of_ours(conflict) == ino:
+            return conflict
+        return replace(conflict, ours=next(iter(self._view.paths(ino)), None))
 
     def take_base(self, conflict: ConflictRecord) -> None:
         """Make of one conflict what the base has."""
