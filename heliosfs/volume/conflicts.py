@@ -8,7 +8,7 @@ one holds the conflicts. They go when the last conflict is settled.
 import errno
 import os
 from collections.abc import Callable, Iterable
-from stat import S_IFMT, S_IFREG, S_IMODE
+from stat import S_IFDIR, S_IFMT, S_IFREG, S_IMODE
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -196,12 +196,17 @@ class Taker:
             self._put(self._directory(_above(conflict.theirs)), _name(conflict.theirs), ino)
         elif conflict.kind == RENAMED:
             self._move(conflict.ours, conflict.theirs, ours)
-        elif S_IFMT(self._theirs.existing(ino).mode) == S_IFMT(ours.mode) and (ours.is_file or ours.is_directory):
+        elif ours.ino == ino or self._can_become(ours, ino):
             if ours.is_file:
                 self._view.take_content(ours, foreign(self._theirs, ino), now())
             copy_attributes(self._view, ours, self._theirs, ino)
         else:
             self._put(self._view.resolve(_above(conflict.ours)), _name(conflict.ours), ino)
+
+    def _can_become(self, ours: Inode, ino: int) -> bool:
+        """Whether one of ours can have all that one of theirs has; what a link leads to, say, cannot be changed."""
+        kind = S_IFMT(ours.mode)
+        return kind in (S_IFREG, S_IFDIR) and S_IFMT(self._theirs.existing(ino).mode) == kind
 
     def _is_theirs(self, conflict: ConflictRecord, found: Inode) -> bool:
         """Whether what is found where ours was is what they have there, put there for another conflict."""

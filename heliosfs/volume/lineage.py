@@ -9,6 +9,7 @@ the cost is that of the first one and of all differences. It runs in steps; what
 was or as it is.
 """
 
+import os
 from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def lineage(registry: Registry, branch: Branch) -> Generator[None, None, dict[st
 
 
 def _branch(branch: Branch, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
-    states = {snapshot.state.id: _text(name) for name, snapshot in branch.snapshots.items()}
+    states = {snapshot.state.id: os.fsdecode(name) for name, snapshot in branch.snapshots.items()}
     children = []
     for child in sorted(branch.children.values(), key=lambda each: (each.created, each.name)):
         children.append({**_branch(child, sizes), "from": states.get(child.record.base)})
@@ -52,12 +53,7 @@ def _branch(branch: Branch, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]
 
 def _facts(source: Source, sizes: dict[int, tuple[int, int]]) -> dict[str, Any]:
     own, shared = sizes[id(source)]
-    return {"name": _text(source.name), "created": source.created, "own_bytes": own, "shared_bytes": shared}
-
-
-def _text(name: bytes) -> str:
-    """A name as programs get it: no byte is lost."""
-    return name.decode("utf-8", "surrogateescape")
+    return {"name": os.fsdecode(source.name), "created": source.created, "own_bytes": own, "shared_bytes": shared}
 
 
 def _sources(branch: Branch) -> Iterator[Source]:

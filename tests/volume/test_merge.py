@@ -844,6 +844,20 @@ def test_two_conflicts_about_one_path_do_each_other_no_harm(
     assert contents(pair.ours) == contents(pair.theirs)
 
 
+def test_a_link_that_we_renamed_is_not_doubled(fresh: Volume) -> None:
+    """Their side of it is put in the place of ours, which they have somewhere else."""
+    pair = pair_of(fresh, b"f")
+    link(pair.ours, b"link", b"f")
+    fresh.merge(pair.child, pair.main, CALLER)
+    move(pair.ours, b"link", b"renamed")
+    pair.ours.set_attributes(pair.ours.resolve(b"renamed"), uid=1)
+    pair.theirs.set_attributes(pair.theirs.resolve(b"link"), uid=2)
+    pair.merge()
+    assert [each[0] for each in pair.kinds()] == ["attributes"]
+    pair.resolve(b"renamed", "theirs")
+    assert not exists(pair.ours, b"link") and pair.ours.resolve(b"renamed").uid == 2
+
+
 def test_several_conflicts_are_settled_one_by_one(fresh: Volume) -> None:
     pair = pair_of(fresh, b"f", b"d/g", b"c/h")
     conflict_content(pair)
