@@ -7,7 +7,7 @@ one holds the conflicts. They go when the last conflict is settled.
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_IMODE
 from typing import Any, Final
 
@@ -122,7 +122,7 @@ def resolve(registry: Registry, branch: Branch, path: bytes, how: str, caller: C
     draft = Draft(registry, branch)
     theirs = Taker(draft.view, Reader(registry.engine, snapshot.state))
     stood = [theirs.number_of_ours(each) for each in left]
-    for conflict in in_order_of_taking(found):
+    for _, conflict in theirs.in_turn(in_order_of_taking(found)):
         theirs.take(conflict)
     left = list(map(theirs.followed, left, stood))
     return draft.commit("resolve", what, caller, also=_settling(branch, snapshot, left))
@@ -178,14 +178,10 @@ class Taker:
     def __init__(self, view: View, theirs: Reader) -> None:
         self._view = view
         self._theirs = theirs
-        self._moved: set[int] = set()
-        """What is where they have it, also if it has another number there."""
 
     def take(self, conflict: ConflictRecord) -> None:
         """Make of one conflict what they have. A refusal has changed nothing but to make directories."""
         ours = None if conflict.ours is None else self._find(conflict.ours)
-        if ours is not None and self._is_theirs(conflict, ours):
-            ours = None
         if conflict.theirs is None:
             if ours is not None:
                 self._remove_theirs(conflict)
@@ -208,12 +204,11 @@ class Taker:
         kind = S_IFMT(ours.mode)
         return kind in (S_IFREG, S_IFDIR) and S_IFMT(self._theirs.existing(ino).mode) == kind
 
-    def _is_theirs(self, conflict: ConflictRecord, found: Inode) -> bool:
-        """Whether what is found where ours was is what they have there, put there for another conflict."""
-        assert conflict.ours is not None
-        if conflict.ours == conflict.theirs:
-            return False
-        return found.ino in self._moved or self._theirs.find(conflict.ours) == found.ino
+    def in_turn(self, conflicts: Iterable[ConflictRecord]) -> Iterator[tuple[ConflictRecord, ConflictRecord]]:
+        """Each of several conflicts that are taken one after the other, and what it is once those before were."""
+        stood = [(each, self.number_of_ours(each)) for each in conflicts]
+        for conflict, ino in stood:
+            yield conflict, self.followed(conflict, ino)
 
     def number_of_ours(self, conflict: ConflictRecord) -> int:
         """Of the inode that a conflict is about; 0 where we have none."""
@@ -222,10 +217,11 @@ class Taker:
 
     def followed(self, conflict: ConflictRecord, ino: int) -> ConflictRecord:
         """A conflict that is still open, about the inode that it was about before others were taken: wherever that has
-        gone, so that it is not mistaken for what has come to its place."""
+        gone, so that it is not mistaken for what has come to its place. One about a place has nothing of ours then."""
         if not ino or self.number_of_ours(conflict) == ino:
             return conflict
-        return replace(conflict, ours=next(iter(self._view.paths(ino)), None))
+        paths = [] if conflict.kind == BOTH_ADDED else self._view.paths(ino)
+        return replace(conflict, ours=next(iter(paths), None))
 
     def take_base(self, conflict: ConflictRecord) -> None:
         """Make of one conflict what the base has."""
@@ -260,7 +256,6 @@ class Taker:
             raise Refusal(errno.EINVAL, f"{text(old)} cannot be moved to {text(new)}: one is in the other")
         self._make_room(parent, _name(new))
         self._view.rename(source, _name(old), parent, _name(new))
-        self._moved.add(ours.ino)
 
     def _make_room(self, parent: Inode, name: bytes) -> None:
         """Free a name. What we moved here and they have elsewhere goes there, if it can; anything else is removed."""
@@ -271,7 +266,6 @@ class Taker:
             home = self._view.inode(above) if self._has(above) else None
             if home is not None and self._view.lookup(home, called) is None and not self._is_in(home, there):
                 self._view.rename(parent, name, home, called)
-                self._moved.add(there.ino)
                 return
         self._remove(parent, name)
 

@@ -183,9 +183,9 @@ def _decide(report: Report, strategy: str | None, theirs: Taker) -> None:
     if strategy is None:
         return
     found, impossible = report.conflicts, []
-    for conflict in in_order_of_taking(found) if strategy == THEIRS else ():
+    for conflict, present in theirs.in_turn(in_order_of_taking(found)) if strategy == THEIRS else ():
         try:
-            theirs.take(conflict)
+            theirs.take(present)
         except Refusal:
             impossible.append(conflict)
     report.decided = [conflict for conflict in found if conflict not in impossible]

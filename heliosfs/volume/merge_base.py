@@ -60,7 +60,7 @@ class MergeBase:
             conflicts = yield from ThreeWay(view, below, first, second).run()
             taker = Taker(view, Reader(registry.engine, below))
             # What is not in the base goes first: something else may come back to where it is.
-            for conflict in sorted(conflicts, key=lambda each: each.base is not None):
+            for _, conflict in taker.in_turn(sorted(conflicts, key=lambda each: each.base is not None)):
                 with suppress(Refusal):
                     taker.take_base(conflict)
         transaction = Transaction(registry)

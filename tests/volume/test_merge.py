@@ -809,6 +809,12 @@ def edited_and_replaced_by_one_that_we_saved(pair: Pair) -> None:
     move(pair.theirs, b"f", b"d/g")
 
 
+def renamed_to_each_others_place(pair: Pair) -> None:
+    for view, places in ((pair.ours, (b"x", b"y")), (pair.theirs, (b"y", b"x"))):
+        move(view, b"f", places[0])
+        move(view, b"d/g", places[1])
+
+
 def renamed_over_what_they_edited(pair: Pair) -> None:
     move(pair.ours, b"d/g", b"f")
     put(pair.ours, b"f", edited(3))
@@ -822,6 +828,7 @@ def renamed_over_what_they_edited(pair: Pair) -> None:
     [
         (edited_and_replaced_by_one_that_we_saved, ["deleted by them", "renamed"]),
         (renamed_over_what_they_edited, ["content", "deleted by us"]),
+        (renamed_to_each_others_place, ["renamed", "renamed"]),
         (edited_and_replaced_by_a_directory, ["both added", "deleted by them"]),
         (renamed_to_where_they_put_something, ["both added", "deleted by them"]),
         (renamed_twice_to_where_they_put_something, ["both added", "renamed"]),
